@@ -11,4 +11,5 @@
 //! 4. A commit is one database transaction, after Kafka has acknowledged what it speaks of; recovery replays from a snapshot.
 //! 5. Everything that can grow has a bound; a record that cannot be used is a dead letter and stops nothing.
 
+pub mod event;
 pub mod draw;
