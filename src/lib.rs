@@ -12,4 +12,5 @@
 //! 5. Everything that can grow has a bound; a record that cannot be used is a dead letter and stops nothing.
 
 pub mod event;
+pub mod features;
 pub mod draw;
