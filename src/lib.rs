@@ -13,4 +13,5 @@
 
 pub mod event;
 pub mod features;
+pub mod model;
 pub mod draw;

@@ -1,0 +1,175 @@
+//! `logistic_regression` and the linear `svm`: one online update over scaled numbers and one-hot buckets; `loss` tells them apart.
+
+use serde::{Deserialize, Serialize};
+
+use super::encode::{BUCKET_MISSING, BUCKETS, Encoded};
+use super::loss::{Loss, sigmoid};
+use super::{Label, Lesson};
+
+/// A linear model f(x) = w z + b of labels, higher for an anomaly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Linear {
+    loss: Loss,
+    scaling: Vec<Scale>,
+    /// One per numeric column, then one per bucket (where there are categories), then the bias.
+    weights: Vec<f64>,
+    /// The sum of squared pushes on each weight (Duchi, Hazan, Singer 2011).
+    squares: Vec<f64>,
+    normals: u64,
+    anomalies: u64,
+}
+
+/// The running mean and variance of one numeric feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Scale {
+    seen: f64,
+    mean: f64,
+    variance: f64,
+}
+
+impl Linear {
+    pub(crate) fn new(loss: Loss, numbers: usize, categories: usize) -> Self {
+        let inputs = numbers + if categories > 0 { BUCKETS as usize } else { 0 } + 1;
+        Self {
+            loss,
+            scaling: vec![Scale::default(); numbers],
+            weights: vec![0.0; inputs],
+            squares: vec![0.0; inputs],
+            normals: 0,
+            anomalies: 0,
+        }
+    }
+
+    /// Labelled normals and anomalies learned.
+    pub(crate) fn labels(&self) -> (u64, u64) {
+        (self.normals, self.anomalies)
+    }
+
+    pub(crate) fn margin(&self, encoded: &Encoded) -> f64 {
+        let mut sum = 0.0;
+        self.each_input(encoded, |i, x| sum += self.weights[i] * x);
+        sum
+    }
+
+    pub(crate) fn probability(&self, encoded: &Encoded) -> f64 {
+        sigmoid(self.margin(encoded))
+    }
+
+    /// The terms of the margin: one per number, then one per category. What is missing is the bias.
+    pub(crate) fn terms(&self, encoded: &Encoded) -> Vec<f64> {
+        let numbers =
+            self.scaling.iter().zip(&encoded.numbers).zip(&self.weights).map(|((scale, &x), w)| w * scale.apply(x));
+        let categories = encoded.buckets.iter().map(|&bucket| match bucket {
+            BUCKET_MISSING => 0.0,
+            bucket => self.weights[self.scaling.len() + bucket as usize],
+        });
+        numbers.chain(categories).collect()
+    }
+
+    /// Weights by the name of the number, `bucket <i>` for those of categories that are not 0, and `bias`.
+    pub(crate) fn parameters<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<(String, f64)> {
+        let numbers = self.scaling.len();
+        let mut all: Vec<(String, f64)> = names.map(str::to_owned).zip(self.weights.iter().copied()).collect();
+        let buckets = self.weights[numbers..self.weights.len() - 1].iter().enumerate();
+        all.extend(buckets.filter(|(_, w)| **w != 0.0).map(|(i, w)| (format!("bucket {i}"), *w)));
+        all.push(("bias".to_owned(), self.weights[self.weights.len() - 1]));
+        all
+    }
+
+    pub(crate) fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
+        let (label, weight) = match lesson {
+            Lesson::Event => return,
+            Lesson::Scale => return self.learn_scale(encoded),
+            Lesson::Background { weight } => (Label::Normal, weight),
+            Lesson::Label { label, weight } => {
+                match label {
+                    Label::Normal => self.normals += 1,
+                    Label::Anomaly => self.anomalies += 1,
+                }
+                (label, weight)
+            }
+        };
+        self.learn_scale(encoded);
+        if weight > 0.0 {
+            self.update(encoded, if label == Label::Anomaly { 1.0 } else { -1.0 }, weight);
+        }
+    }
+
+    fn learn_scale(&mut self, encoded: &Encoded) {
+        for (scale, &x) in self.scaling.iter_mut().zip(&encoded.numbers) {
+            scale.learn(x);
+        }
+    }
+
+    fn update(&mut self, encoded: &Encoded, y: f64, weight: f64) {
+        let m = y * self.margin(encoded);
+        let push = self.loss.push(m);
+        if push == 0.0 {
+            return;
+        }
+        let mut inputs = Vec::with_capacity(encoded.numbers.len() + encoded.buckets.len() + 1);
+        self.each_input(encoded, |i, x| inputs.push((i, x)));
+        let mut reach = 0.0;
+        for &(i, x) in &inputs {
+            self.squares[i] += weight * (push * x) * (push * x);
+            reach += self.rate(i) * x * x;
+        }
+        if reach > 0.0 {
+            let step = y * (self.loss.after(m, weight * reach) - m) / reach;
+            for &(i, x) in &inputs {
+                self.weights[i] += step * self.rate(i) * x;
+            }
+        }
+    }
+
+    fn rate(&self, i: usize) -> f64 {
+        RATE / (self.squares[i] + RATE * RATE).sqrt()
+    }
+
+    /// Calls `f(index of the weight, value)` for every input that is not zero, in a fixed order.
+    fn each_input(&self, encoded: &Encoded, mut f: impl FnMut(usize, f64)) {
+        let numbers = self.scaling.len();
+        for (i, (scale, &x)) in self.scaling.iter().zip(&encoded.numbers).enumerate() {
+            f(i, scale.apply(x));
+        }
+        for &bucket in &encoded.buckets {
+            if bucket != BUCKET_MISSING {
+                f(numbers + bucket as usize, 1.0);
+            }
+        }
+        f(self.weights.len() - 1, 1.0);
+    }
+}
+
+impl Scale {
+    fn learn(&mut self, x: f64) {
+        if x.is_nan() {
+            return;
+        }
+        let gain = (1.0 / (self.seen + 1.0)).max(1e-5);
+        let delta = x - self.mean;
+        self.mean += gain * delta;
+        self.variance = (1.0 - gain) * (self.variance + gain * delta * delta);
+        self.seen += 1.0;
+    }
+
+    fn apply(&self, x: f64) -> f64 {
+        if x.is_nan() {
+            return 0.0;
+        }
+        let delta = x - self.mean;
+        let floor = 1e-10 * self.mean.abs();
+        let v = self.variance.max(floor * floor);
+        if delta == 0.0 {
+            return 0.0;
+        }
+        let z = delta / (v + delta * delta / (self.seen + 1.0)).sqrt();
+        // Linear up to one deviation, logarithmic beyond: a heavy tail must not outvote all other features.
+        if z.abs() <= 1.0 { z } else { (1.0 + libm::log(z.abs())).copysign(z) }
+    }
+}
+
+/// The step of a weight that has been pushed by a total (root of the sum of squares) g is RATE / sqrt(g^2 + RATE^2): 1 at first.
+/// With labels 1,000 rows late, .25 to .5 lie within .006 AUC for the logistic loss on mammography, campaign and NSL-KDD; adding a
+/// constant step of .01 lost .006 (logistic) to .02 (hinge) on campaign and gained nothing on the others.
+const RATE: f64 = 0.4;

@@ -1,0 +1,297 @@
+//! The models: a closed enum of kinds, one file per family.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::features::{Column, ColumnKind};
+
+mod encode;
+mod linear;
+mod loss;
+mod matrix;
+mod regression;
+
+pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
+pub use linear::Linear;
+pub use regression::Regression;
+
+/// A verdict on one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Label {
+    Normal,
+    Anomaly,
+}
+
+/// The kernel of an `svm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    Linear,
+}
+
+/// What a configured model is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// `targets`: the numeric features to predict; empty means all, and how rare each category is.
+    LinearRegression {
+        targets: Vec<String>,
+    },
+    LogisticRegression,
+    Svm {
+        kernel: Kernel,
+    },
+}
+
+/// One `[[models]]` table of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    pub name: String,
+    pub kind: Kind,
+}
+
+/// What moves a model: the events of its partition, or the label log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LearnsFrom {
+    /// Partition state: it learns every event that the guard lets through, after scoring it.
+    Events,
+    /// A global model: it learns what the label log says, and a partition adopts its versions.
+    Labels,
+}
+
+/// One thing to learn. A model passes over what is not for its kind: a detector learns only [`Lesson::Event`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Lesson {
+    /// An event without a label.
+    Event,
+    /// A verdict; `weight` is its importance, usually 1.
+    Label { label: Label, weight: f64 },
+    /// An unlabelled event that counts as a weak normal. It is no verdict: it does not make a model vote.
+    Background { weight: f64 },
+    /// Only the scaling of the features.
+    Scale,
+}
+
+/// How far the warm-up is: ready when `seen >= needed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub seen: u64,
+    pub needed: u64,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn ready(self) -> bool {
+        self.seen >= self.needed
+    }
+}
+
+/// Why a model cannot be built from its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ModelError {
+    #[error("model `{model}`: the query has no numeric feature `{target}` to predict{}", suggestion(.nearest))]
+    UnknownTarget { model: String, target: String, nearest: Option<String> },
+    #[error("model `{model}`: the query has no features to learn from")]
+    NoFeatures { model: String },
+}
+
+/// A model of one kind, and the columns it reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Model {
+    LinearRegression(Columns, Regression),
+    LogisticRegression(Columns, Linear),
+    Svm(Columns, Linear),
+}
+
+/// The query's columns by the two orders in which an [`Encoded`] holds them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Columns {
+    /// (index among the query's columns, name) of each number.
+    numbers: Vec<(usize, String)>,
+    /// The same of each category.
+    categories: Vec<(usize, String)>,
+}
+
+impl Model {
+    /// # Errors
+    /// When the query has no columns, or a target is not among its numeric ones.
+    pub fn new(spec: &ModelSpec, columns: &[Column]) -> Result<Self, ModelError> {
+        let of = |kind| {
+            let columns = columns.iter().enumerate().filter(move |(_, column)| column.kind == kind);
+            columns.map(|(i, column)| (i, column.name.clone())).collect::<Vec<_>>()
+        };
+        let columns = Columns { numbers: of(ColumnKind::Number), categories: of(ColumnKind::Category) };
+        let (numbers, categories) = (columns.numbers.len(), columns.categories.len());
+        if numbers + categories == 0 {
+            return Err(ModelError::NoFeatures { model: spec.name.clone() });
+        }
+        Ok(match &spec.kind {
+            Kind::LinearRegression { targets } => {
+                let targets = columns.targets(&spec.name, targets)?;
+                Model::LinearRegression(columns, Regression::new(numbers + categories, targets))
+            }
+            Kind::LogisticRegression => {
+                Model::LogisticRegression(columns, Linear::new(loss::Loss::Logistic, numbers, categories))
+            }
+            Kind::Svm { kernel: Kernel::Linear } => {
+                Model::Svm(columns, Linear::new(loss::Loss::Hinge, numbers, categories))
+            }
+        })
+    }
+
+    #[must_use]
+    pub fn learns_from(&self) -> LearnsFrom {
+        match self {
+            Model::LinearRegression(..) => LearnsFrom::Events,
+            Model::LogisticRegression(..) | Model::Svm(..) => LearnsFrom::Labels,
+        }
+    }
+
+    /// Higher is stranger; always finite. Regression: the largest squared residual over its variance, at least 0. Label learners: the
+    /// signed distance f(x), positive for an anomaly; for logistic regression these are log odds.
+    #[must_use]
+    pub fn strangeness(&self, encoded: &Encoded) -> f64 {
+        match self {
+            Model::LinearRegression(_, model) => model.strangeness(encoded),
+            Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.margin(encoded),
+        }
+    }
+
+    /// Learns one event. What a lesson means to a kind that it is not for: nothing.
+    pub fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
+        match self {
+            Model::LinearRegression(_, model) => {
+                if lesson == Lesson::Event {
+                    model.learn(encoded);
+                }
+            }
+            Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.learn(encoded, lesson),
+        }
+    }
+
+    /// Events learned of those needed before its score means something; for label learners, classes labelled of two.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        match self {
+            Model::LinearRegression(_, model) => Progress { seen: model.seen(), needed: REGRESSION_EVENTS_MIN },
+            Model::LogisticRegression(_, model) | Model::Svm(_, model) => {
+                let (normals, anomalies) = model.labels();
+                Progress { seen: normals.min(1) + anomalies.min(1), needed: 2 }
+            }
+        }
+    }
+
+    /// Whether its strangeness may be used: its warm-up is over (detectors), both classes were labelled (label learners).
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        self.progress().ready()
+    }
+
+    /// Labelled (normals, anomalies) learned; none for a detector.
+    #[must_use]
+    pub fn labels(&self) -> (u64, u64) {
+        match self {
+            Model::LinearRegression(..) => (0, 0),
+            Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.labels(),
+        }
+    }
+
+    /// P(anomaly given features). For an `svm` it is the logistic link of its distance, which the hinge loss does not calibrate.
+    /// None for a detector.
+    #[must_use]
+    pub fn probability(&self, encoded: &Encoded) -> Option<f64> {
+        match self {
+            Model::LinearRegression(..) => None,
+            Model::LogisticRegression(_, model) | Model::Svm(_, model) => Some(model.probability(encoded)),
+        }
+    }
+
+    /// (index among the query's columns, contribution) for each column, in the query's order. Label learners: the terms of the sum
+    /// f(x), exact but for the bias. Regression: each feature's own squared residual over its variance.
+    #[must_use]
+    pub fn contributions(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
+        let (columns, terms) = match self {
+            Model::LinearRegression(columns, model) => (columns, model.terms(encoded)),
+            Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => (columns, model.terms(encoded)),
+        };
+        let places = columns.numbers.iter().chain(&columns.categories).map(|(place, _)| *place);
+        let mut all: Vec<(usize, f64)> = places.zip(terms).collect();
+        all.sort_by_key(|(place, _)| *place);
+        all
+    }
+
+    /// What regression expected each numeric column to be, given the others: (index among the query's columns, value). Empty for
+    /// the other kinds.
+    #[must_use]
+    pub fn expected(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
+        match self {
+            Model::LinearRegression(columns, model) => {
+                columns.numbers.iter().map(|(place, _)| *place).zip(model.expected(encoded)).collect()
+            }
+            Model::LogisticRegression(..) | Model::Svm(..) => Vec::new(),
+        }
+    }
+
+    /// Names and values for people: weights by feature (per standard deviation; `bucket <i>` for hashed categories; `bias`), or for
+    /// regression each feature's `mean` and `deviation`.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<(String, f64)> {
+        match self {
+            Model::LinearRegression(columns, model) => {
+                let names = columns.numbers.iter().chain(&columns.categories).map(|(_, name)| name);
+                let each = names.zip(model.moments());
+                each.flat_map(|(name, (mean, deviation))| {
+                    [(format!("{name}.mean"), mean), (format!("{name}.deviation"), deviation)]
+                })
+                .collect()
+            }
+            Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => {
+                let names = columns.numbers.iter().map(|(_, name)| name.as_str());
+                model.parameters(names)
+            }
+        }
+    }
+}
+
+impl Columns {
+    /// Indices of `names` among the numbers; with no names, of every number and of every category's rarity.
+    fn targets(&self, model: &str, names: &[String]) -> Result<Vec<u32>, ModelError> {
+        if names.is_empty() {
+            return Ok((0..(self.numbers.len() + self.categories.len()) as u32).collect());
+        }
+        let index = |target: &String| {
+            let found = self.numbers.iter().position(|(_, name)| name == target);
+            found.map(|i| i as u32).ok_or_else(|| ModelError::UnknownTarget {
+                model: model.to_owned(),
+                target: target.clone(),
+                nearest: nearest(target, self.numbers.iter().map(|(_, name)| name.as_str())),
+            })
+        };
+        names.iter().map(index).collect()
+    }
+}
+
+/// Rows that regression learns before its score counts. Shrinkage keeps it calm before it knows the correlations.
+const REGRESSION_EVENTS_MIN: u64 = 20;
+
+fn suggestion(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The candidate at the least edit distance (Levenshtein), if it is at most half of the word away.
+fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let distance = |other: &str| {
+        let other: Vec<char> = other.chars().collect();
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (i, a) in word.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, b) in other.iter().enumerate() {
+                let replaced = diagonal + usize::from(a != *b);
+                diagonal = row[j + 1];
+                row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+            }
+        }
+        row[other.len()]
+    };
+    let best = candidates.map(|name| (distance(name), name)).min()?;
+    (best.0 <= word.chars().count().div_ceil(2)).then(|| best.1.to_owned())
+}
