@@ -14,4 +14,5 @@
 pub mod event;
 pub mod features;
 pub mod model;
+pub mod quality;
 pub mod draw;
