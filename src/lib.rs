@@ -14,5 +14,6 @@
 pub mod event;
 pub mod features;
 pub mod model;
+pub mod decision;
 pub mod quality;
 pub mod draw;

@@ -1,0 +1,210 @@
+//! Calibration and decisions keep their promises on a million stationary events; the guard keeps an incident from becoming normal.
+
+use larum::decision::{Calibration, Decider, DecisionSpec, GUARD_LEVEL, Judgement, Table, held_back, score};
+use larum::draw::{Draw, Purpose};
+use larum::model::{Encoded, LearnsFrom};
+
+const EVENTS: u64 = 1_000_000;
+
+/// A standard normal by the sum of twelve uniforms would have no tail; this is Box and Muller's.
+fn normal(draw: Draw, index: u64) -> f64 {
+    let (u, v) = (draw.unit(Purpose::Traffic, 2 * index), draw.unit(Purpose::Traffic, 2 * index + 1));
+    (-2.0 * libm::log(1.0 - u)).sqrt() * libm::cos(2.0 * std::f64::consts::PI * v)
+}
+
+/// A detector's squared residual, and two label learners whose margins go with it a little.
+fn strangeness(draw: Draw, i: u64) -> [Option<f64>; 3] {
+    let (a, b, c) = (normal(draw, 3 * i), normal(draw, 3 * i + 1), normal(draw, 3 * i + 2));
+    [Some(a * a), Some(b + 0.3 * a * a - 4.0), Some(c)]
+}
+
+const PARTS: [LearnsFrom; 3] = [LearnsFrom::Events, LearnsFrom::Labels, LearnsFrom::Labels];
+
+/// The judgement of each of a million stationary events, by one detector and two label learners.
+fn each_stationary(seed: u64, mut f: impl FnMut(u64, &Judgement)) {
+    let draw = Draw::for_partition(seed, "stationary", 0);
+    let mut calibration = Calibration::new(&PARTS, draw);
+    let nothing = Encoded::default();
+    for i in 0..EVENTS {
+        let strangeness = strangeness(draw, i);
+        let judgement = calibration.judge(&strangeness);
+        if calibration.progress().ready() {
+            f(i, &judgement);
+        }
+        calibration.learn(i, &nothing, &strangeness, &judgement);
+    }
+}
+
+#[test]
+fn a_million_stationary_events_alarm_at_the_nominal_rate_in_every_tenth() {
+    for seed in [1, 2, 3] {
+        // Two rates, and budgets of as many alarms in time: 1,000 events a second, .01 and .001 of them.
+        let per_second = |alarms| DecisionSpec::AlarmBudget { alarms, per_ms: 1000.0 };
+        let specs = [
+            (0.01, DecisionSpec::FalseAlarmRate(0.01)),
+            (0.001, DecisionSpec::FalseAlarmRate(0.001)),
+            (0.01, per_second(10.0)),
+            (0.001, per_second(1.0)),
+        ];
+        let mut deciders = specs.map(|(_, spec)| Decider::new(spec, 1));
+        let mut alarms = [[0u32; 10]; 4];
+        each_stationary(seed, |i, judgement| {
+            let surprise = judgement.total.expect("calibrated");
+            for (decider, alarms) in deciders.iter_mut().zip(&mut alarms) {
+                alarms[(i * 10 / EVENTS) as usize] += u32::from(decider.decide(i as i64, surprise));
+            }
+        });
+        for ((nominal, spec), alarms) in specs.iter().zip(alarms) {
+            let due = nominal * EVENTS as f64 / 10.0;
+            for alarms in alarms {
+                assert!((f64::from(alarms) / due - 1.0).abs() <= 0.1, "seed {seed}, {spec:?}: {alarms:?} of {due}");
+            }
+        }
+    }
+}
+
+#[test]
+fn p_values_of_stationary_events_are_uniform() {
+    let mut below = [0u32; 4];
+    let levels = [0.5, 0.1, 0.02, 0.005];
+    each_stationary(4, |_, judgement| {
+        let p = libm::exp10(-judgement.total.expect("calibrated"));
+        for (below, level) in below.iter_mut().zip(levels) {
+            *below += u32::from(p < level);
+        }
+    });
+    for (below, level) in below.iter().zip(levels) {
+        let share = f64::from(*below) / EVENTS as f64;
+        assert!((share / level - 1.0).abs() < 0.25, "p < {level}: {share}");
+    }
+}
+
+#[test]
+fn surprise_is_strictly_rising_and_finite_for_every_shape_of_past() {
+    let draw = Draw::new(1);
+    type Past = Box<dyn Fn(u64) -> f64>;
+    let pasts: [(&str, Past); 7] = [
+        ("squares", Box::new(move |i| normal(draw, i).powi(2))),
+        ("margins", Box::new(move |i| normal(draw, i) - 5.0)),
+        ("heavy", Box::new(move |i| libm::exp(5.0 * normal(draw, i)))),
+        ("constant", Box::new(|_| 3.0)),
+        ("zero", Box::new(|_| 0.0)),
+        ("two values", Box::new(|i| f64::from(u8::from(i % 7 == 0)))),
+        ("mixture", Box::new(|i| if i % 50 == 0 { 1e5 + i as f64 } else { (i % 13) as f64 })),
+    ];
+    for (name, past) in pasts {
+        for n in [1, 2, 20, 100, 1000] {
+            let table = Table::new((0..n).map(&past).collect());
+            let values: Vec<f64> =
+                (-300..=300).map(|i| libm::copysign(libm::expm1(f64::from(i).abs() / 10.0), f64::from(i))).collect();
+            let mut last = 0.0;
+            for value in values {
+                let surprise = table.surprise(value);
+                assert!(surprise > last && surprise.is_finite(), "{name}, {n}: {surprise} after {last} at {value}");
+                assert!((0.0..1.0).contains(&score(surprise)));
+                last = surprise;
+            }
+        }
+    }
+}
+
+#[test]
+fn replacing_is_building_anew() {
+    let draw = Draw::new(2);
+    let mut values: Vec<f64> = (0..200).map(|i| (normal(draw, i) * 4.0).round()).collect();
+    let mut table = Table::new(values.clone());
+    for i in 0..2000 {
+        let slot = (draw.bits(Purpose::CalibrationSlot, i) % 200) as usize;
+        let new = (normal(draw, 1000 + i) * 4.0).round();
+        table.replace(values[slot], new);
+        values[slot] = new;
+        assert_eq!(table, Table::new(values.clone()), "after {i} replacements");
+    }
+}
+
+#[test]
+fn a_restored_calibration_goes_on_with_the_same_bits() {
+    let draw = Draw::new(5);
+    let mut calibration = Calibration::new(&PARTS, draw);
+    let mut restored = None;
+    for i in 0..6000 {
+        if i == 3000 {
+            let bytes = postcard::to_allocvec(&calibration).unwrap();
+            restored = Some(postcard::from_bytes::<Calibration>(&bytes).unwrap());
+        }
+        let strangeness = strangeness(draw, i);
+        let encoded = Encoded { numbers: vec![i as f64], ..Encoded::default() };
+        let judgement = calibration.judge(&strangeness);
+        calibration.learn(i, &encoded, &strangeness, &judgement);
+        if let Some(restored) = &mut restored {
+            assert_eq!(restored.judge(&strangeness), judgement);
+            restored.learn(i, &encoded, &strangeness, &judgement);
+        }
+    }
+    let bytes = |calibration: &Calibration| postcard::to_allocvec(calibration).unwrap();
+    assert!(restored.is_some_and(|restored| bytes(&restored) == bytes(&calibration)));
+}
+
+#[test]
+fn an_adoption_gives_label_learners_their_say_at_once() {
+    let draw = Draw::new(6);
+    let mut calibration = Calibration::new(&PARTS, draw);
+    for i in 0..5000 {
+        let strangeness = [strangeness(draw, i)[0], None, None];
+        let judgement = calibration.judge(&strangeness);
+        assert_eq!(judgement.total, judgement.parts[0], "one part alone: its own surprise");
+        let encoded = Encoded { numbers: vec![normal(draw, 3 * i)], ..Encoded::default() };
+        calibration.learn(i, &encoded, &strangeness, &judgement);
+    }
+    let unsupervised = |calibration: &Calibration| calibration.judge(&[Some(1.0), None, None]).unsupervised;
+    let before = unsupervised(&calibration);
+    assert!(before.is_some());
+    calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.numbers[0]), Some(-encoded.numbers[0])]);
+    assert_eq!(unsupervised(&calibration), before, "the guard never hears of labels");
+    let ordinary = calibration.judge(&[Some(0.4), Some(0.1), Some(-0.1)]).total.unwrap();
+    let strange = calibration.judge(&[Some(0.4), Some(9.0), Some(-0.1)]).total.unwrap();
+    assert!(ordinary < 1.0 && strange > 2.0, "{ordinary} and {strange}");
+    let mut again = calibration.clone();
+    again.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.numbers[0]), Some(-encoded.numbers[0])]);
+    assert_eq!(again, calibration, "adopting the same version changes nothing");
+}
+
+#[test]
+fn the_guard_holds_back_the_strange_but_for_a_leak() {
+    let draw = Draw::new(7);
+    let surprise = -libm::log10(GUARD_LEVEL);
+    assert!((0..1000).all(|i| !held_back(Some(surprise - 1e-9), draw, i) && !held_back(None, draw, i)));
+    let held = (0..100_000).filter(|i| held_back(Some(surprise + 1e-9), draw, *i)).count();
+    assert!((97_700..98_300).contains(&held), "{held}");
+}
+
+#[test]
+fn an_incident_spends_its_budget_and_no_more_and_alarms_come_back() {
+    // 20 a day over 2 partitions, an event a second; two hours of the strangest events, then two days of quiet ones.
+    let day = 86_400;
+    let mut decider = Decider::new(DecisionSpec::AlarmBudget { alarms: 20.0, per_ms: 86_400_000.0 }, 2);
+    let draw = Draw::new(8);
+    let quiet = |i: i64| -libm::log10(1.0 - draw.unit(Purpose::Traffic, i as u64));
+    let mut run = |range: std::ops::Range<i64>, surprise: &dyn Fn(i64) -> f64| {
+        range.filter(|i| decider.decide(i * 1000, surprise(*i))).count()
+    };
+    let before = run(0..10 * day, &quiet);
+    assert!((95..=105).contains(&before), "ten days: {before}");
+    let incident = run(10 * day..10 * day + 7200, &|i| 9.0 + quiet(i));
+    assert!((10..=60).contains(&incident), "the incident is seen, and is bounded: {incident}");
+    let after = run(10 * day + 7200..20 * day, &quiet);
+    assert!((40..=105).contains(&after), "alarms come back: {after}");
+}
+
+#[test]
+fn time_that_stands_still_or_goes_back_earns_nothing() {
+    let mut decider = Decider::new(DecisionSpec::AlarmBudget { alarms: 1.0, per_ms: 1000.0 }, 1);
+    assert!((0..1000).all(|_| !decider.decide(5, 30.0)));
+    assert!((0..1000).all(|i| !decider.decide(-i, 30.0)));
+}
+
+#[test]
+fn a_threshold_is_on_the_score() {
+    let mut decider = Decider::new(DecisionSpec::Threshold(0.5), 4);
+    assert!(decider.decide(0, 3.0) && !decider.decide(0, 2.999));
+}
