@@ -15,5 +15,6 @@ pub mod event;
 pub mod features;
 pub mod model;
 pub mod decision;
+pub mod learn;
 pub mod quality;
 pub mod draw;

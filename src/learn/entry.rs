@@ -1,0 +1,44 @@
+//! The entries of the label log. How they look on the wire is `kafka::wire`'s business.
+
+use crate::features::FeatureVector;
+use crate::model::Label;
+use std::sync::Arc;
+
+/// Where an event stands on its topic: what tells two events apart for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventKey {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// Where a verdict stands on the labels topic. Labels of one event share a partition, for they are keyed by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LabelSource {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// A verdict joined with the event that it speaks of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelEntry {
+    pub source: LabelSource,
+    pub event: EventKey,
+    pub event_id: String,
+    pub label: Label,
+    /// Aligned with the columns of the plan in force: a column that the log does not know is missing.
+    pub features: FeatureVector,
+    /// The surprise (-log10 p) of each model in force when the event was scored; 0 where one did not speak.
+    pub surprises: Vec<f64>,
+}
+
+/// One record of the label log. Revocations, promotions and rollbacks will be further variants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    Label(LabelEntry),
+    /// An unlabelled event, sampled thinly, to learn as a weak normal unless it is labelled in time.
+    Background {
+        event: EventKey,
+        features: FeatureVector,
+    },
+}
