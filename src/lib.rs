@@ -16,5 +16,6 @@ pub mod features;
 pub mod model;
 pub mod decision;
 pub mod learn;
+pub mod engine;
 pub mod quality;
 pub mod draw;

@@ -1,0 +1,106 @@
+//! The windows of a partition's entities, bounded: the entity not seen for longest goes first.
+
+use crate::features::Windows;
+use foldhash::fast::FixedState;
+use hashlink::LinkedHashMap;
+
+#[derive(Debug, Default)]
+struct Entity {
+    windows: Windows,
+    last_seen: i64,
+    /// Changed since the last snapshot.
+    dirty: bool,
+}
+
+/// Windows by entity, in the order in which the entities were last seen.
+#[derive(Debug)]
+pub(super) struct Entities {
+    by_name: LinkedHashMap<Box<str>, Entity, FixedState>,
+    dirty: Vec<Box<str>>,
+    /// Evicted since the last snapshot, where that snapshot may know them.
+    gone: Vec<Box<str>>,
+    max: usize,
+}
+
+/// One entity of a snapshot: its name, the offset that saw it last, and its windows (`None`: forgotten).
+pub(super) type Saved = (Box<str>, i64, Option<Windows>);
+
+impl Entities {
+    pub(super) fn new(max: usize) -> Self {
+        Self { by_name: LinkedHashMap::with_hasher(FixedState::default()), dirty: Vec::new(), gone: Vec::new(), max }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<(&Windows, i64)> {
+        self.by_name.get(name).map(|entity| (&entity.windows, entity.last_seen))
+    }
+
+    /// The windows of `name`, which is seen at `offset`. True when another entity had to go for it.
+    pub(super) fn touch(&mut self, name: &str, offset: i64) -> (&mut Windows, bool) {
+        let mut evicted = false;
+        if let Some(entity) = self.by_name.to_back(name) {
+            entity.last_seen = offset;
+            if !entity.dirty {
+                entity.dirty = true;
+                self.dirty.push(name.into());
+            }
+        } else {
+            if self.by_name.len() >= self.max
+                && let Some((oldest, _)) = self.by_name.pop_front()
+            {
+                self.gone.push(oldest);
+                evicted = true;
+            }
+            self.by_name.insert(name.into(), Entity { windows: Windows::default(), last_seen: offset, dirty: true });
+            self.dirty.push(name.into());
+        }
+        let entity = self.by_name.get_mut(name).expect("it was there or has just been put there");
+        (&mut entity.windows, evicted)
+    }
+
+    /// What changed since the last call.
+    pub(super) fn changes(&mut self) -> Vec<Saved> {
+        let mut changes = Vec::with_capacity(self.dirty.len() + self.gone.len());
+        for name in self.gone.drain(..) {
+            if !self.by_name.contains_key(&name) {
+                changes.push((name, 0, None));
+            }
+        }
+        for name in self.dirty.drain(..) {
+            if let Some(entity) = self.by_name.get_mut(&name)
+                && entity.dirty
+            {
+                entity.dirty = false;
+                changes.push((name, entity.last_seen, Some(entity.windows.clone())));
+            }
+        }
+        changes
+    }
+
+    /// Takes up entities saved earlier; they come in the order in which they were last seen.
+    pub(super) fn restore(&mut self, name: Box<str>, last_seen: i64, windows: Windows) {
+        self.by_name.insert(name, Entity { windows, last_seen, dirty: false });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entity_not_seen_for_longest_goes_first_and_the_snapshot_says_so() {
+        let mut entities = Entities::new(2);
+        assert!(!entities.touch("a", 0).1);
+        assert!(!entities.touch("b", 1).1);
+        assert_eq!(entities.changes().len(), 2);
+        assert!(!entities.touch("a", 2).1);
+        assert!(entities.touch("c", 3).1);
+        assert!(entities.get("b").is_none() && entities.get("a").is_some());
+        let changes: Vec<_> = entities.changes().into_iter().map(|(name, seen, w)| (name, seen, w.is_some())).collect();
+        assert_eq!(changes, [("b".into(), 0, false), ("a".into(), 2, true), ("c".into(), 3, true)]);
+        assert!(entities.changes().is_empty());
+    }
+}

@@ -1,0 +1,12 @@
+//! The state machine of one partition: records in offset order go in, outcomes come out. No clock, no I/O.
+//!
+//! The service, `larum replay`, the tests and the benches all drive this one engine.
+
+mod blueprint;
+mod entities;
+mod partition;
+mod snapshot;
+
+pub use blueprint::{Blueprint, BlueprintError, EngineLimits};
+pub use partition::{Counters, Outcome, Partition, Prediction, Scored, Warmup};
+pub use snapshot::{RestoreError, Snapshot};

@@ -1,0 +1,384 @@
+//! One event's way: decode, window, features, strangeness, p-value, alarm; only then does anything learn from it.
+
+use super::blueprint::Blueprint;
+use super::entities::Entities;
+use crate::decision::{self, Calibration, Decider};
+use crate::draw::{Draw, Purpose};
+use crate::event::{Event, Record, Rejection};
+use crate::features::FeatureVector;
+use crate::learn::Globals;
+use crate::model::{Encoded, Encoder, LearnsFrom, Lesson, Model};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The share of events sent to the label log as background samples.
+const BACKGROUND_RATE: f64 = 1.0 / 32.0;
+/// At most so many background samples in a second of event time.
+const BACKGROUND_PER_SECOND_MAX: u32 = 10;
+/// The calibration is computed anew on adoption, but at most once in so many events: it rescores its 1,000 rows.
+const RECALIBRATE_EVENTS_MIN: u64 = 50;
+
+/// How far a partition is from its first alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warmup {
+    pub seen: u64,
+    pub needed: u64,
+}
+
+/// What a partition says of one feature vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// -log10 of the p-value.
+    pub surprise: f64,
+    pub warmup: Option<Warmup>,
+    /// The label-log offset up to which the models that learn from labels had learned.
+    pub model_version: i64,
+    /// The score of each model, in configuration order; 0 while a model is not ready.
+    pub scores: Vec<f64>,
+    pub features: FeatureVector,
+    /// What each column adds to the strangeness that the loudest model saw; on alarms and on request.
+    pub contributions: Option<Vec<(usize, f64)>>,
+}
+
+impl Prediction {
+    /// The surprise (-log10 p) of each model; 0 while a model is not ready.
+    #[must_use]
+    pub fn surprises(&self) -> Vec<f64> {
+        self.scores.iter().map(|score| decision::surprise(*score)).collect()
+    }
+
+    /// In [0, 1): higher is stranger, p = .001 is .5.
+    #[must_use]
+    pub fn score(&self) -> f64 {
+        decision::score(self.surprise)
+    }
+
+    /// How often an ordinary event of this partition is at least this strange.
+    #[must_use]
+    pub fn p_value(&self) -> f64 {
+        libm::exp10(-self.surprise)
+    }
+}
+
+/// A scored event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    pub offset: i64,
+    pub event_id: String,
+    pub time_ms: i64,
+    pub entity: String,
+    pub alarm: bool,
+    pub prediction: Prediction,
+    /// Chosen to go to the label log as a background sample.
+    pub background: bool,
+    /// The probability of an anomaly by each model that has one (those that learn from labels), in configuration order.
+    pub probabilities: Vec<Option<f64>>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Scored(Box<Scored>),
+    /// The query's WHERE left it out.
+    Filtered,
+    /// It cannot be used: a dead letter.
+    Rejected(Rejection),
+}
+
+/// Counts since the engine was built; for metrics only, no part of the state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub late: u64,
+    pub held_back: u64,
+    pub entities_evicted: u64,
+    pub window_rows_dropped: u64,
+    pub categories_forgotten: u64,
+}
+
+/// What a snapshot keeps beside the entities.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) offset: i64,
+    pub(super) encoder: Encoder,
+    /// The models that learn from every event, in configuration order.
+    pub(super) detectors: Vec<Model>,
+    pub(super) calibration: Calibration,
+    pub(super) decider: Decider,
+    /// Events since the calibration was last computed anew, and whether an adoption waits for it.
+    pub(super) since_recalibration: u64,
+    pub(super) recalibration_due: bool,
+    /// The second of event time that background samples are counted in, and how many it has had.
+    pub(super) background_second: i64,
+    pub(super) background_sent: u32,
+}
+
+/// The engine of one partition.
+#[derive(Debug)]
+pub struct Partition {
+    blueprint: Arc<Blueprint>,
+    topic: Arc<str>,
+    partition: i32,
+    draw: Draw,
+    parts: Vec<LearnsFrom>,
+    globals: Arc<Globals>,
+    pub(super) state: State,
+    pub(super) entities: Entities,
+    pub counters: Counters,
+}
+
+impl Partition {
+    /// An engine that has seen nothing and expects `offset` first. `partitions` share the alarm budget equally.
+    #[must_use]
+    pub fn new(
+        blueprint: Arc<Blueprint>,
+        topic: &str,
+        partition: i32,
+        partitions: u32,
+        offset: i64,
+        globals: Arc<Globals>,
+    ) -> Self {
+        let draw = Draw::for_partition(blueprint.seed, topic, partition);
+        let parts = blueprint.parts();
+        let detectors = blueprint.fresh.iter().filter(|m| m.learns_from() == LearnsFrom::Events).cloned().collect();
+        Self {
+            state: State {
+                offset,
+                encoder: Encoder::new(blueprint.plan.columns()),
+                detectors,
+                calibration: Calibration::new(&parts, draw),
+                decider: Decider::new(blueprint.decision, partitions),
+                since_recalibration: 0,
+                // The first models are adopted, too: recovery from the very first offset adopts them again.
+                recalibration_due: true,
+                background_second: i64::MIN,
+                background_sent: 0,
+            },
+            entities: Entities::new(blueprint.limits.entities_max),
+            topic: topic.into(),
+            partition,
+            draw,
+            parts,
+            globals,
+            blueprint,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The offset expected next.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.state.offset
+    }
+
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    #[must_use]
+    pub fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    /// The adopted models.
+    #[must_use]
+    pub fn globals(&self) -> &Arc<Globals> {
+        &self.globals
+    }
+
+    /// The models that learn from every event, in configuration order.
+    #[must_use]
+    pub fn detectors(&self) -> &[Model] {
+        &self.state.detectors
+    }
+
+    #[must_use]
+    pub fn entities(&self) -> usize {
+        self.entities.len()
+    }
+
+    /// The offset that saw `entity` last, if it is known here.
+    #[must_use]
+    pub fn last_seen(&self, entity: &str) -> Option<i64> {
+        self.entities.get(entity).map(|(_, offset)| offset)
+    }
+
+    /// How far this partition is from its first alarm; `None` once it may raise them.
+    #[must_use]
+    pub fn warmup(&self) -> Option<Warmup> {
+        let calibration = self.state.calibration.progress();
+        if calibration.ready() {
+            return None;
+        }
+        let (mut seen, mut needed) = (calibration.seen, calibration.needed);
+        if let Some(slowest) = self.state.detectors.iter().map(Model::progress).max_by_key(|p| p.needed) {
+            seen += slowest.seen.min(slowest.needed);
+            needed += slowest.needed;
+        }
+        Some(Warmup { seen, needed })
+    }
+
+    /// Scores with `globals` from the next event on. The caller has made that known where recovery will find it.
+    pub fn adopt(&mut self, globals: Arc<Globals>) {
+        self.globals = globals;
+        self.state.recalibration_due = true;
+    }
+
+    /// Takes in the next record. Records arrive in offset order; offsets may have holes.
+    pub fn handle(&mut self, record: &Record<'_>) -> Outcome {
+        assert!(record.offset >= self.state.offset, "records of a partition come in offset order");
+        let blueprint = self.blueprint.clone();
+        match blueprint.decoder.decode(&self.topic, self.partition, record) {
+            Ok(event) => self.handle_event(record.offset, &event),
+            Err(rejection) => {
+                self.state.offset = record.offset + 1;
+                Outcome::Rejected(rejection)
+            }
+        }
+    }
+
+    /// Takes in the next event, decoded elsewhere by the blueprint's decoder.
+    pub fn handle_event(&mut self, offset: i64, event: &Event<'_>) -> Outcome {
+        self.state.offset = offset + 1;
+        let blueprint = self.blueprint.clone();
+        if !blueprint.plan.selects(event) {
+            return Outcome::Filtered;
+        }
+        if self.state.recalibration_due && self.state.since_recalibration >= RECALIBRATE_EVENTS_MIN {
+            self.recalibrate();
+        }
+        self.state.since_recalibration += 1;
+
+        let (windows, evicted) = self.entities.touch(&event.entity, offset);
+        let observed = blueprint.plan.observe(event, windows, &blueprint.windows);
+        self.counters.entities_evicted += u64::from(evicted);
+        self.counters.late += u64::from(observed.late);
+        self.counters.window_rows_dropped += u64::from(observed.rows_dropped);
+
+        let x = self.state.encoder.encode(&observed.vector);
+        let strangeness = self.strangeness(&x);
+        let judgement = self.state.calibration.judge(&strangeness);
+        let warmup = self.warmup();
+        let surprise = if warmup.is_some() { 0.0 } else { judgement.total.unwrap_or(0.0) };
+        let alarm = warmup.is_none() && self.state.decider.decide(event.time_ms, surprise);
+        let probabilities = self.probabilities(&x);
+        let contributions = alarm.then(|| self.contributions(&x, &judgement.parts));
+        let scores = judgement.parts.iter().map(|part| part.map_or(0.0, decision::score)).collect();
+
+        // From here on the event is scored: now the state may learn from it.
+        let index = offset.unsigned_abs();
+        self.state.calibration.learn(index, &x, &strangeness, &judgement);
+        if decision::held_back(judgement.unsupervised, self.draw, index) {
+            self.counters.held_back += 1;
+        } else {
+            for detector in &mut self.state.detectors {
+                detector.learn(&x, Lesson::Event);
+            }
+            let forgotten = self.state.encoder.learn(&observed.vector, blueprint.limits.categories_max);
+            self.counters.categories_forgotten += u64::from(forgotten);
+        }
+        let background = self.sample_background(index, event.time_ms);
+
+        Outcome::Scored(Box::new(Scored {
+            offset,
+            event_id: event.id.clone().into_owned(),
+            time_ms: event.time_ms,
+            entity: event.entity.clone().into_owned(),
+            alarm,
+            prediction: Prediction {
+                surprise,
+                warmup,
+                model_version: self.globals.version,
+                scores,
+                features: observed.vector,
+                contributions,
+            },
+            background,
+            probabilities,
+        }))
+    }
+
+    /// Scores an event without learning and without moving a window. `None`: the query's WHERE leaves it out.
+    #[must_use]
+    pub fn predict(&self, event: &Event<'_>) -> Option<Prediction> {
+        if !self.blueprint.plan.selects(event) {
+            return None;
+        }
+        let windows = self.entities.get(&event.entity).map(|(windows, _)| windows);
+        Some(self.predict_features(self.blueprint.plan.peek(event, windows, &self.blueprint.windows)))
+    }
+
+    /// Scores a feature vector given by its values.
+    #[must_use]
+    pub fn predict_features(&self, features: FeatureVector) -> Prediction {
+        let x = self.state.encoder.encode(&features);
+        let judgement = self.state.calibration.judge(&self.strangeness(&x));
+        let warmup = self.warmup();
+        Prediction {
+            surprise: if warmup.is_some() { 0.0 } else { judgement.total.unwrap_or(0.0) },
+            warmup,
+            model_version: self.globals.version,
+            scores: judgement.parts.iter().map(|part| part.map_or(0.0, decision::score)).collect(),
+            contributions: Some(self.contributions(&x, &judgement.parts)),
+            features,
+        }
+    }
+
+    /// The models in configuration order: each is this partition's own or one of the adopted.
+    fn models(&self) -> impl Iterator<Item = &Model> {
+        models(&self.parts, &self.state.detectors, &self.globals.models)
+    }
+
+    fn strangeness(&self, x: &Encoded) -> Vec<Option<f64>> {
+        strangeness(self.models(), x)
+    }
+
+    fn probabilities(&self, x: &Encoded) -> Vec<Option<f64>> {
+        self.models().map(|model| model.probability(x)).collect()
+    }
+
+    /// Contributions of the columns to the strangeness of the model with the largest surprise.
+    fn contributions(&self, x: &Encoded, parts: &[Option<f64>]) -> Vec<(usize, f64)> {
+        let loudest = self.models().zip(parts).filter_map(|(model, part)| part.map(|part| (model, part)));
+        let loudest = loudest.max_by(|a, b| a.1.total_cmp(&b.1));
+        loudest.map_or_else(Vec::new, |(model, _)| model.contributions(x))
+    }
+
+    /// New strangeness for every row of the calibration, by the adopted models.
+    pub(super) fn recalibrate(&mut self) {
+        let State { calibration, detectors, .. } = &mut self.state;
+        calibration
+            .adopt(&self.globals.shares, |x| strangeness(models(&self.parts, detectors, &self.globals.models), x));
+        self.state.recalibration_due = false;
+        self.state.since_recalibration = 0;
+    }
+
+    fn sample_background(&mut self, index: u64, time_ms: i64) -> bool {
+        let second = time_ms.div_euclid(1_000);
+        if second > self.state.background_second {
+            self.state.background_second = second;
+            self.state.background_sent = 0;
+        }
+        // Where no model learns from labels, nobody needs the samples.
+        let chosen = self.parts.contains(&LearnsFrom::Labels)
+            && self.state.background_sent < BACKGROUND_PER_SECOND_MAX
+            && self.draw.chance(Purpose::Background, index, BACKGROUND_RATE);
+        self.state.background_sent += u32::from(chosen);
+        chosen
+    }
+}
+
+fn models<'a>(parts: &[LearnsFrom], detectors: &'a [Model], globals: &'a [Model]) -> impl Iterator<Item = &'a Model> {
+    let (mut detectors, mut globals) = (detectors.iter(), globals.iter());
+    parts.iter().map(move |part| {
+        let model = match part {
+            LearnsFrom::Events => detectors.next(),
+            LearnsFrom::Labels => globals.next(),
+        };
+        model.expect("every part has its model: both lists were built from the same configuration")
+    })
+}
+
+fn strangeness<'a>(models: impl Iterator<Item = &'a Model>, x: &Encoded) -> Vec<Option<f64>> {
+    models.map(|model| model.votes().then(|| model.strangeness(x))).collect()
+}
