@@ -19,3 +19,5 @@ pub mod learn;
 pub mod engine;
 pub mod quality;
 pub mod draw;
+
+pub mod config;
