@@ -19,5 +19,6 @@ pub mod learn;
 pub mod engine;
 pub mod quality;
 pub mod draw;
+pub mod shop;
 
 pub mod config;
