@@ -22,3 +22,4 @@ pub mod draw;
 pub mod shop;
 
 pub mod config;
+pub mod wire;

@@ -1,0 +1,9 @@
+//! How things look as JSON outside: predictions, labels and the label log. Core types are converted here by hand.
+
+mod label;
+mod label_log;
+mod prediction;
+
+pub use label::{LabelRecord, Verdict};
+pub use label_log::{background_to_label_log, from_label_log, label_to_label_log};
+pub use prediction::{Names, PredictionJson, SubjectJson, WarmupJson, rfc3339};
