@@ -23,3 +23,4 @@ pub mod shop;
 
 pub mod config;
 pub mod wire;
+pub mod kafka;
