@@ -24,3 +24,4 @@ pub mod shop;
 pub mod config;
 pub mod wire;
 pub mod kafka;
+pub mod store;
