@@ -25,3 +25,5 @@ pub mod config;
 pub mod wire;
 pub mod kafka;
 pub mod store;
+pub mod service;
+pub mod telemetry;
