@@ -26,4 +26,5 @@ pub mod wire;
 pub mod kafka;
 pub mod store;
 pub mod service;
+pub mod replay;
 pub mod telemetry;

@@ -1,0 +1,382 @@
+//! The rows of a replayed file: CSV or NDJSON, plain or gzip, with the columns that are no features set apart.
+
+use crate::event::{Decoder, Event, EventSpec, Field, FieldType, Reason, Record, Rejection, Value};
+use anyhow::{Context, bail};
+use flate2::read::MultiGzDecoder;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Without a time column, rows are this far apart.
+const ROW_MS: i64 = 1_000;
+/// Rows without a time column begin here: 2000-01-01T00:00:00Z, a Saturday at midnight.
+const START_MS: i64 = 946_684_800_000;
+const BUFFER: usize = 1 << 16;
+
+/// The columns that are no features.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    pub label: Option<String>,
+    pub time: Option<String>,
+    pub entity: Option<String>,
+    pub id: Option<String>,
+}
+
+/// A file that is not what it should be: a row of another length, a truth that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InputError(String);
+
+/// One row, not yet an event.
+#[derive(Debug)]
+pub struct Row {
+    content: Content,
+    truth: Option<bool>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Csv { cells: csv::StringRecord, header: Arc<BTreeMap<String, usize>> },
+    Json(String),
+}
+
+impl Row {
+    /// 0 or 1 in the label column; `None` where it is empty or there is none.
+    #[must_use]
+    pub fn truth(&self) -> Option<bool> {
+        self.truth
+    }
+
+    /// The row as an event, by the same rules as a record from Kafka. Without a time column rows are one second apart.
+    ///
+    /// # Errors
+    /// When a record from Kafka with these values would be a dead letter.
+    pub fn event<'a>(&'a self, decoder: &Decoder, topic: &str, offset: i64) -> Result<Event<'a>, Rejection> {
+        let payload = if let Content::Json(line) = &self.content { Some(line.as_bytes()) } else { None };
+        // What a file says of its time is the truth: nothing in it is from the future.
+        let timestamp_ms = if decoder.has_time() { i64::MAX / 2 } else { START_MS + offset * ROW_MS };
+        let record = Record { offset, timestamp_ms, key: None, payload };
+        match &self.content {
+            Content::Json(_) => decoder.decode(topic, 0, &record),
+            Content::Csv { cells, header } => {
+                let mut broken = None;
+                let event = decoder.decode_fields(topic, 0, &record, &mut |field: &Field| {
+                    let cell = header.get(&field.name).and_then(|&at| cells.get(at)).unwrap_or("");
+                    cell_value(field, cell).unwrap_or_else(|rejection| {
+                        broken.get_or_insert(rejection);
+                        Value::Null
+                    })
+                });
+                broken.map_or(event, Err)
+            }
+        }
+    }
+}
+
+/// A cell is a number, empty (missing) or text.
+fn cell_value<'a>(field: &Field, cell: &'a str) -> Result<Value<'a>, Rejection> {
+    if cell.is_empty() {
+        return Ok(Value::Null);
+    }
+    let wrong = |expected: &str| {
+        let shown: String = cell.chars().take(40).collect();
+        Rejection { reason: Reason::WrongType, detail: format!("column {:?}: {shown:?} is no {expected}", field.name) }
+    };
+    Ok(match field.kind {
+        FieldType::String => Value::Text(Cow::Borrowed(cell)),
+        FieldType::Double => Value::Double(cell.trim().parse().map_err(|_| wrong("number"))?),
+        FieldType::Bigint => Value::Bigint(cell.trim().parse().map_err(|_| wrong("whole number"))?),
+        FieldType::Boolean => match cell.trim() {
+            "true" | "TRUE" | "True" | "1" => Value::Boolean(true),
+            "false" | "FALSE" | "False" | "0" => Value::Boolean(false),
+            _ => return Err(wrong("boolean")),
+        },
+        FieldType::Timestamp => {
+            Value::Timestamp(file_time(cell).ok_or_else(|| wrong("time (RFC 3339 or epoch milliseconds)"))?)
+        }
+    })
+}
+
+/// A time in a file: epoch milliseconds, RFC 3339, or the same without an offset, which is UTC.
+fn file_time(cell: &str) -> Option<i64> {
+    let cell = cell.trim();
+    if let Ok(ms) = cell.parse::<i64>() {
+        return Some(ms);
+    }
+    if let Ok(time) = cell.parse::<jiff::Timestamp>() {
+        return Some(time.as_millisecond());
+    }
+    let civil: jiff::civil::DateTime = cell.parse().ok()?;
+    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+}
+
+enum Rows {
+    Csv { reader: Box<csv::Reader<Box<dyn Read>>>, header: Arc<BTreeMap<String, usize>>, cells: csv::StringRecord },
+    Json { reader: Box<dyn BufRead>, line: String },
+}
+
+/// An opened file.
+pub struct Input {
+    rows: Rows,
+    label: Option<String>,
+    bytes: Arc<AtomicU64>,
+    bytes_total: u64,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input")
+            .field("label", &self.label)
+            .field("bytes_total", &self.bytes_total)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts what is read below the decompression, for a progress bar against the file's size.
+struct Counted<R> {
+    inner: R,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.bytes.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// A file to replay. Standard input is copied to a temporary file first, for its columns are looked at before it is replayed.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    name: String,
+}
+
+impl Source {
+    /// # Errors
+    /// When the file cannot be opened, or standard input not be copied.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let file = if path.as_os_str() == "-" {
+            let mut file = tempfile::tempfile().context("cannot make a temporary file for standard input")?;
+            io::copy(&mut io::stdin().lock(), &mut file).context("cannot read standard input")?;
+            file.flush()?;
+            file
+        } else {
+            File::open(path).with_context(|| format!("cannot open {name:?}"))?
+        };
+        Ok(Self { file, name })
+    }
+
+    fn reader(&self, bytes: &Arc<AtomicU64>) -> anyhow::Result<BufReader<Box<dyn Read>>> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut magic = [0; 2];
+        let read = file.read(&mut magic)?;
+        file.seek(SeekFrom::Start(0))?;
+        let counted = BufReader::with_capacity(BUFFER, Counted { inner: file, bytes: bytes.clone() });
+        let reader: Box<dyn Read> =
+            if read == 2 && magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(counted)) } else { Box::new(counted) };
+        Ok(BufReader::with_capacity(BUFFER, reader))
+    }
+
+    fn open_rows(&self, bytes: &Arc<AtomicU64>) -> anyhow::Result<Rows> {
+        let mut reader = self.reader(bytes)?;
+        let start = reader.fill_buf().with_context(|| format!("cannot read {:?}", self.name))?;
+        let first = start.iter().find(|byte| !byte.is_ascii_whitespace() && ![0xef, 0xbb, 0xbf].contains(*byte));
+        if first.is_none() {
+            bail!("{:?} is empty", self.name);
+        }
+        if first == Some(&b'{') {
+            return Ok(Rows::Json { reader: Box::new(reader), line: String::new() });
+        }
+        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(Box::new(reader) as Box<dyn Read>);
+        let names = reader.headers().with_context(|| format!("{:?} has no header", self.name))?.clone();
+        let mut header = BTreeMap::new();
+        for (at, name) in names.iter().enumerate() {
+            let name = name.trim_start_matches('\u{feff}');
+            if header.insert(name.to_owned(), at).is_some() {
+                bail!("{:?} has two columns named {name:?}", self.name);
+            }
+        }
+        Ok(Rows::Csv { reader: Box::new(reader), header: Arc::new(header), cells: csv::StringRecord::new() })
+    }
+
+    /// # Errors
+    /// When the file cannot be read, or has no label column of this name.
+    pub fn rows(&self, options: &Options) -> anyhow::Result<Input> {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let rows = self.open_rows(&bytes)?;
+        if let (Rows::Csv { header, .. }, Some(label)) = (&rows, &options.label) {
+            self.must_have(header.keys().map(String::as_str), label, "--label")?;
+        }
+        Ok(Input { rows, label: options.label.clone(), bytes, bytes_total: self.file.metadata()?.len() })
+    }
+
+    fn must_have<'a>(
+        &self,
+        mut names: impl Iterator<Item = &'a str> + Clone,
+        name: &str,
+        flag: &str,
+    ) -> anyhow::Result<()> {
+        let all: Vec<&str> = names.clone().take(40).collect();
+        if !names.any(|known| known == name) {
+            bail!("{:?} has no column {name:?} ({flag}); its columns are {}", self.name, all.join(", "));
+        }
+        Ok(())
+    }
+
+    /// The event fields of a file without a configuration: a column is a double when every value is a number, else a string.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a named column is not in it.
+    pub fn infer(&self, options: &Options, limits: &EventSpec) -> anyhow::Result<(EventSpec, String)> {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let kinds = match self.open_rows(&bytes)? {
+            Rows::Csv { mut reader, header, mut cells } => {
+                let mut order: Vec<(&String, usize)> = header.iter().map(|(name, at)| (name, *at)).collect();
+                order.sort_by_key(|(_, at)| *at);
+                let mut numeric = vec![true; order.len()];
+                while reader.read_record(&mut cells).with_context(|| format!("cannot read {:?}", self.name))? {
+                    for (cell, numeric) in cells.iter().zip(&mut numeric) {
+                        *numeric = *numeric && (cell.is_empty() || cell.trim().parse::<f64>().is_ok());
+                    }
+                }
+                let kind = |at: usize| if numeric[at] { FieldType::Double } else { FieldType::String };
+                order.into_iter().map(|(name, at)| (name.clone(), kind(at))).collect()
+            }
+            Rows::Json { reader, .. } => infer_json(reader).with_context(|| format!("cannot read {:?}", self.name))?,
+        };
+        let names = || kinds.iter().map(|(name, _)| name.as_str());
+        let special = [
+            (&options.label, "--label"),
+            (&options.time, "--time"),
+            (&options.entity, "--entity"),
+            (&options.id, "--id"),
+        ];
+        for (name, flag) in special {
+            if let Some(name) = name {
+                self.must_have(names(), name, flag)?;
+            }
+        }
+        let is_special = |name: &str| special.iter().any(|(special, _)| special.as_deref() == Some(name));
+        let features: Vec<_> = kinds.iter().filter(|(name, _)| !is_special(name)).cloned().collect();
+        if features.is_empty() {
+            bail!("{:?} has no column that could be a feature", self.name);
+        }
+        let select: Vec<String> =
+            features.iter().map(|(name, _)| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+        let mut fields: Vec<Field> =
+            features.into_iter().map(|(name, kind)| Field { name, kind, required: false }).collect();
+        for name in [&options.entity, &options.id].into_iter().flatten() {
+            if !fields.iter().any(|field| field.name == *name) {
+                fields.push(Field { name: name.clone(), kind: FieldType::String, required: false });
+            }
+        }
+        let spec = EventSpec {
+            id: options.id.clone(),
+            time: options.time.clone(),
+            entity: options.entity.clone(),
+            fields,
+            ..limits.clone()
+        };
+        Ok((spec, format!("SELECT {} FROM events", select.join(", "))))
+    }
+}
+
+/// The types of the flat fields of NDJSON, in the order in which they appear. Nested values are no features.
+fn infer_json(reader: Box<dyn BufRead>) -> anyhow::Result<Vec<(String, FieldType)>> {
+    let mut kinds: Vec<(String, FieldType)> = Vec::new();
+    for line in reader.lines() {
+        // A broken line is refused when it is replayed.
+        let Ok(object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&line?) else { continue };
+        for (name, value) in object {
+            let kind = match value {
+                serde_json::Value::Number(_) => FieldType::Double,
+                serde_json::Value::Bool(_) => FieldType::Boolean,
+                serde_json::Value::String(_) => FieldType::String,
+                _ => continue,
+            };
+            match kinds.iter_mut().find(|(known, _)| *known == name) {
+                None => kinds.push((name, kind)),
+                Some((_, known)) if *known != kind => *known = FieldType::String,
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+impl Input {
+    /// Bytes read of [`Input::bytes_total`].
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes_total
+    }
+
+    /// # Errors
+    /// When the file is no CSV (a row of another length), or its truth is neither 0 nor 1.
+    pub fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
+        match &mut self.rows {
+            Rows::Csv { reader, header, cells } => {
+                if !read_record(reader, cells)? {
+                    return Ok(None);
+                }
+                let label = self.label.as_ref().and_then(|label| header.get(label)).and_then(|&at| cells.get(at));
+                let truth = label.map_or(Ok(None), truth)?;
+                Ok(Some(Row { content: Content::Csv { cells: cells.clone(), header: header.clone() }, truth }))
+            }
+            Rows::Json { reader, line } => {
+                loop {
+                    line.clear();
+                    if reader.read_line(line)? == 0 {
+                        return Ok(None);
+                    }
+                    if !line.trim().is_empty() {
+                        break;
+                    }
+                }
+                let truth = match &self.label {
+                    None => None,
+                    Some(label) => json_truth(line, label)?,
+                };
+                Ok(Some(Row { content: Content::Json(line.trim().to_owned()), truth }))
+            }
+        }
+    }
+}
+
+/// What cannot be read is a failure; what can be read and is no CSV is the file's.
+fn read_record<R: Read>(reader: &mut csv::Reader<R>, cells: &mut csv::StringRecord) -> anyhow::Result<bool> {
+    reader
+        .read_record(cells)
+        .map_err(|error| if error.is_io_error() { error.into() } else { InputError(error.to_string()).into() })
+}
+
+fn truth(cell: &str) -> anyhow::Result<Option<bool>> {
+    Ok(Some(match cell.trim() {
+        "" => return Ok(None),
+        "0" | "0.0" | "false" | "normal" => false,
+        "1" | "1.0" | "true" | "anomaly" => true,
+        other => return Err(InputError(format!("the truth {other:?} is neither 0 nor 1")).into()),
+    }))
+}
+
+fn json_truth(line: &str, label: &str) -> anyhow::Result<Option<bool>> {
+    let Ok(object) = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(line) else { return Ok(None) };
+    match object.get(label) {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(serde_json::Value::String(text)) => truth(text),
+        Some(value) => truth(&value.to_string()),
+    }
+}
