@@ -27,4 +27,5 @@ pub mod kafka;
 pub mod store;
 pub mod service;
 pub mod replay;
+pub mod api;
 pub mod telemetry;

@@ -1,0 +1,19 @@
+//! The HTTP API: predictions, labels, models, health. Handlers translate; what they ask for is answered by `service` and `store`.
+
+mod body;
+mod error;
+mod health;
+mod label_lines;
+mod labels;
+mod models;
+mod predict;
+mod predict_lines;
+mod predictions;
+mod router;
+mod schema;
+mod server;
+mod state;
+
+pub(crate) use label_lines::CsvLines;
+pub use router::openapi;
+pub use server::Server;

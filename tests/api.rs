@@ -1,0 +1,557 @@
+//! The HTTP API against a running service on the embedded broker: every route, its errors, its limits, and its description.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use larum::api::{self, Server};
+use larum::cli::args::LabelArgs;
+use larum::config::Config;
+use larum::engine::{Blueprint, EngineLimits};
+use larum::kafka::{Client, EmbeddedBroker, Outbox, Produced};
+use larum::service::Service;
+use larum::telemetry;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+const EVENTS: usize = 240;
+const PATIENCE: Duration = Duration::from_secs(40);
+
+const CONFIG: &str = r#"
+[kafka]
+brokers = "BROKERS"
+events = "requests"
+start = "earliest"
+[event]
+id = "request_id"
+time = "ts"
+entity = "host"
+[event.fields]
+request_id = "string"
+ts = "timestamp"
+host = "string"
+latency_ms = "double"
+path = "string"
+region = "string"
+[features]
+sql = """
+SELECT latency_ms, COUNT(*) OVER w AS requests, region FROM events WHERE path <> '/healthz'
+WINDOW w AS (PARTITION BY host ORDER BY ts ROWS BETWEEN 1000 PRECEDING AND CURRENT ROW)
+"""
+[[models]]
+name = "regression"
+kind = "linear_regression"
+[[models]]
+name = "logistic"
+kind = "logistic_regression"
+[[models]]
+name = "svm"
+kind = "svm"
+[store]
+url = "sqlite::memory:"
+[api]
+listen = "127.0.0.1:0"
+[limits]
+commit_ms = 50
+LIMITS
+"#;
+
+/// A broker with events, a service that scores them, and its API.
+struct Fixture {
+    service: Option<Service>,
+    server: Option<Server>,
+    url: String,
+    agent: ureq::Agent,
+    start_ms: i64,
+    _broker: EmbeddedBroker,
+}
+
+struct Answer {
+    status: u16,
+    headers: ureq::http::HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The code of an error, whose shape is checked.
+    fn code(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.text);
+        let body = self.json();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&body), ["error"]);
+        assert_eq!(keys(&body["error"]), ["code", "details", "message"]);
+        assert!(body["error"]["message"].as_str().unwrap().len() > 5);
+        body["error"]["code"].as_str().unwrap().to_owned()
+    }
+
+    fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.json()
+    }
+}
+
+fn config(brokers: &str, limits: &str) -> Config {
+    let text = CONFIG.replace("BROKERS", brokers).replace("LIMITS", limits);
+    Config::parse(Path::new("larum.toml"), &text, &|_| None).unwrap()
+}
+
+fn event(i: usize, start_ms: i64) -> Value {
+    let time = start_ms + i as i64 * 100;
+    json!({"request_id": format!("r-{i}"), "ts": time, "host": format!("h{}", i % 3), "latency_ms": 10.0 + (i % 7) as f64, "path": "/", "region": "eu"})
+}
+
+impl Fixture {
+    fn start() -> Self {
+        Self::with("")
+    }
+
+    /// Returns when every event is scored and stored.
+    fn with(limits: &str) -> Self {
+        let broker = EmbeddedBroker::start().unwrap();
+        // The embedded broker takes no requests to create topics.
+        for (topic, partitions) in [("", 2), (".scored", 2), (".labels", 1), (".label-log", 1), (".dlq", 1)] {
+            broker.create_topic(&format!("requests{topic}"), partitions).unwrap();
+        }
+        let start_ms = telemetry::now_ms() - 600_000;
+        let mut producer = Outbox::open(&Client::new(&broker.brokers(), &Default::default())).unwrap().sender();
+        for i in 0..EVENTS {
+            let event = event(i, start_ms);
+            let key = event["host"].as_str().unwrap();
+            let payload = event.to_string();
+            let timestamp_ms = event["ts"].as_i64().unwrap();
+            let produced = Produced {
+                topic: "requests",
+                key: Some(key.as_bytes()),
+                payload: Some(payload.as_bytes()),
+                timestamp_ms,
+                headers: None,
+            };
+            producer.send(produced).unwrap();
+        }
+        producer.close().wait(|| false).unwrap();
+        let config = config(&broker.brokers(), limits);
+        let blueprint = Blueprint::new(
+            &config.event,
+            &config.features.sql,
+            config.models.clone(),
+            config.decision,
+            config.seed,
+            EngineLimits::default(),
+        );
+        let service = Service::start(config, Arc::new(blueprint.unwrap())).unwrap();
+        let server = Server::start(service.shared().clone()).unwrap();
+        let url = format!("http://{}", server.addr());
+        // No idle connection stays open: the limit of connections is tested.
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0);
+        let agent = agent.timeout_global(Some(PATIENCE)).build().into();
+        let fixture = Self { service: Some(service), server: Some(server), url, agent, start_ms, _broker: broker };
+        fixture.until("every event is stored", || {
+            let page = fixture.get("/v1/predictions?limit=1000").json();
+            page["predictions"].as_array().is_some_and(|rows| rows.len() == EVENTS)
+        });
+        fixture
+    }
+
+    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let timer = telemetry::stopwatch();
+        let (_silent, pause) = channel::<()>();
+        while !is_so() {
+            assert!(timer.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}; {}", self.get("/v1/models").text);
+            assert!(pause.recv_timeout(Duration::from_millis(30)).is_err());
+        }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        answer(self.agent.get(format!("{}{path}", self.url)).call())
+    }
+
+    fn post(&self, path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Answer {
+        answer(self.agent.post(format!("{}{path}", self.url)).content_type(content_type).send(body.as_ref()))
+    }
+
+    fn predict(&self, body: &Value) -> Answer {
+        self.post("/v1/predict", "application/json", body.to_string())
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        if let Some(service) = self.service.take() {
+            service.shared().stop();
+            let finished = service.finish();
+            assert!(std::thread::panicking() || finished.is_ok(), "{finished:?}");
+        }
+    }
+}
+
+fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    let mut response = result.unwrap();
+    let text = response.body_mut().read_to_string().unwrap();
+    Answer { status: response.status().as_u16(), headers: response.headers().clone(), text }
+}
+
+/// Compares an object with its schema: what is required is there, and nothing else than what is described.
+#[track_caller]
+fn is_described(object: &Value, schema: &str) {
+    let document = serde_json::to_value(api::openapi()).unwrap();
+    let schema = &document["components"]["schemas"][schema];
+    let described: BTreeSet<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let there: BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    assert!(there.is_subset(&described), "not described: {:?}", there.difference(&described));
+    for required in schema["required"].as_array().unwrap() {
+        assert!(there.contains(required.as_str().unwrap()), "missing: {required} in {object}");
+    }
+}
+
+#[test]
+fn the_description_is_what_it_was() {
+    let text = api::openapi().to_pretty_json().unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("\"operationId\": ")).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "generated clients need names of their own");
+    insta::assert_snapshot!("openapi", text);
+}
+
+#[test]
+fn scored_events_are_listed_shown_and_scored_again() {
+    let fixture = Fixture::start();
+    predictions_are_paged_and_filtered(&fixture);
+    one_prediction_is_the_object_on_the_topic(&fixture);
+    events_are_scored_on_request(&fixture);
+    features_are_scored_on_request(&fixture);
+    models_are_described(&fixture);
+}
+
+fn predictions_are_paged_and_filtered(fixture: &Fixture) {
+    let mut seen = BTreeSet::new();
+    let mut times = Vec::new();
+    let mut cursor = None::<String>;
+    loop {
+        let next = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let page = fixture.get(&format!("/v1/predictions?limit=50{next}")).ok();
+        is_described(&page, "Page");
+        for row in page["predictions"].as_array().unwrap() {
+            is_described(row, "Prediction");
+            assert!(seen.insert(row["event_id"].as_str().unwrap().to_owned()), "twice: {row}");
+            times.push(row["time"].as_str().unwrap().to_owned());
+        }
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), EVENTS);
+    assert!(times.is_sorted_by(|a, b| a >= b), "newest first");
+    assert_eq!(fixture.get("/v1/predictions").ok()["predictions"].as_array().unwrap().len(), 100);
+    let count = |query: &str| {
+        fixture.get(&format!("/v1/predictions?limit=1000&{query}")).ok()["predictions"].as_array().unwrap().len()
+    };
+    assert_eq!(count("entity=h1"), EVENTS / 3);
+    assert_eq!(count(&format!("from={}&to={}", fixture.start_ms, fixture.start_ms + 1_000)), 10);
+    assert_eq!(count("alarm=true"), 0);
+    assert_eq!(count("label=none&alarm=false"), EVENTS);
+    for (query, code) in [
+        ("limit=0", "invalid_parameter"),
+        ("entty=a", "invalid_parameter"),
+        ("cursor=x", "invalid_cursor"),
+        ("label=odd", "invalid_parameter"),
+    ] {
+        assert_eq!(fixture.get(&format!("/v1/predictions?{query}")).code(400), code);
+    }
+}
+
+fn one_prediction_is_the_object_on_the_topic(fixture: &Fixture) {
+    let shown = fixture.get("/v1/predictions/r-17").ok();
+    is_described(&shown, "Prediction");
+    assert_eq!(
+        (&shown["event_id"], &shown["entity"], &shown["topic"]),
+        (&json!("r-17"), &json!("h2"), &json!("requests"))
+    );
+    assert_eq!(shown["features"], json!({"latency_ms": 13.0, "requests": 6.0, "region": "eu"}));
+    let service = fixture.service.as_ref().unwrap();
+    let client = Client::new(&service.shared().config.kafka.brokers, &Default::default());
+    let mut topic = larum::kafka::LogReader::open(&client, "requests.scored", &Default::default()).unwrap();
+    let on_topic = std::iter::from_fn(|| topic.poll(PATIENCE).unwrap())
+        .map(|record| serde_json::from_slice::<Value>(&record.payload.unwrap()).unwrap())
+        .find(|prediction| prediction["event_id"] == "r-17");
+    assert_eq!(on_topic, Some(shown));
+    assert_eq!(fixture.get("/v1/predictions/nobody").code(404), "not_found");
+}
+
+fn events_are_scored_on_request(fixture: &Fixture) {
+    let bare = event(EVENTS, fixture.start_ms);
+    let first = fixture.predict(&bare).ok()["predictions"][0].clone();
+    is_described(&first, "Predicted");
+    assert_eq!((&first["entity"], &first["entity_known"]), (&json!("h0"), &json!(true)));
+    // The window holds the 80 events of this host and the one that is asked about; asking moves nothing.
+    assert_eq!(first["features"]["requests"], 81.0);
+    assert_eq!(fixture.predict(&bare).ok()["predictions"][0], first);
+    for body in [json!([bare]), json!({"events": [bare]})] {
+        assert_eq!(fixture.predict(&body).ok()["predictions"], json!([first]));
+    }
+    let mut stranger = bare.clone();
+    stranger["host"] = json!("new");
+    let filtered = json!({"request_id": "x", "ts": bare["ts"], "host": "h0", "path": "/healthz"});
+    let answers =
+        fixture.predict(&json!([stranger, {"latency_ms": "fast"}, bare, filtered])).ok()["predictions"].clone();
+    assert_eq!((&answers[0]["entity_known"], &answers[0]["partition"]), (&json!(false), &json!(0)));
+    assert_eq!(answers[0]["features"]["requests"], 1.0);
+    assert_eq!(answers[1]["error"]["code"], "wrong_type");
+    assert_eq!(answers[2], first);
+    assert_eq!(answers[3]["error"]["code"], "filtered");
+    let refused = fixture.predict(&json!([{"latency_ms": "fast"}, 3]));
+    assert_eq!(refused.code(422), "nothing_to_score");
+    assert_eq!(refused.json()["error"]["details"]["predictions"].as_array().unwrap().len(), 2);
+    assert_eq!(fixture.predict(&json!([])).code(422), "empty");
+    assert_eq!(fixture.predict(&json!(vec![bare.clone(); 1_001])).code(422), "too_many");
+    assert_eq!(fixture.predict(&json!("r-17")).code(422), "not_an_event");
+    assert_eq!(fixture.post("/v1/predict", "application/json", "{").code(400), "broken_json");
+    assert_eq!(fixture.post("/v1/predict", "text/plain", bare.to_string()).code(415), "unsupported_media_type");
+}
+
+fn features_are_scored_on_request(fixture: &Fixture) {
+    let features = json!({"latency_ms": 12.0, "requests": 81.0, "region": "eu"});
+    let one = fixture.predict(&json!({"features": features})).ok()["predictions"][0].clone();
+    is_described(&one, "Predicted");
+    assert_eq!((&one["features"], &one["partition"]), (&features, &json!(0)));
+    assert!(one.get("entity").is_none());
+    let answers = fixture.predict(&json!({"features": [features, {"latncy_ms": 1.0}, {}]})).ok()["predictions"].clone();
+    assert_eq!(answers[0], one);
+    assert_eq!(answers[1]["error"]["code"], "unknown_feature");
+    assert!(answers[1]["error"]["message"].as_str().unwrap().contains("did you mean `latency_ms`?"));
+    assert_eq!(answers[2]["features"], json!({"latency_ms": null, "requests": null, "region": null}));
+}
+
+fn models_are_described(fixture: &Fixture) {
+    let models = fixture.get("/v1/models").ok();
+    is_described(&models, "Models");
+    let summary: Vec<_> = models["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (&m["name"], &m["kind"], &m["learns_from"]))
+        .map(|m| json!(m))
+        .collect();
+    assert_eq!(
+        summary,
+        [
+            json!(["regression", "linear_regression", "events"]),
+            json!(["logistic", "logistic_regression", "labels"]),
+            json!(["svm", "svm", "labels"])
+        ]
+    );
+    let regression = fixture.get("/v1/models/regression").ok();
+    is_described(&regression, "Model");
+    let partitions = regression["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 2);
+    let mut seen = 0;
+    for partition in partitions {
+        is_described(partition, "ModelPartition");
+        seen += partition["offset"].as_u64().unwrap();
+        assert!(partition["seen"].as_u64().unwrap() <= partition["offset"].as_u64().unwrap());
+    }
+    assert_eq!(seen, EVENTS as u64);
+    let busy = partitions.iter().find(|partition| partition["offset"] != 0).unwrap();
+    let mean = busy["parameters"]["latency_ms.mean"].as_f64().unwrap();
+    assert!((12.0..14.0).contains(&mean), "{mean}");
+    let logistic = fixture.get("/v1/models/logistic").ok();
+    assert_eq!((&logistic["ready"], &logistic["labels"]), (&json!(false), &json!({"anomalies": 0, "normals": 0})));
+    assert!(logistic["parameters"].get("latency_ms").is_some(), "{logistic}");
+    assert_eq!(fixture.get("/v1/models/nobody").code(404), "not_found");
+}
+
+#[test]
+fn labels_in_all_three_formats_reach_the_models() {
+    let fixture = Fixture::start();
+    let version = |name: &str| fixture.get(&format!("/v1/models/{name}")).ok()["version"].as_i64().unwrap();
+    let before = version("logistic");
+
+    let json_body = json!([
+        {"event_id": "r-1", "label": "anomaly", "who": "ann", "note": "a query gone wild", "at": "2026-01-31T08:00:00Z"},
+        {"event_id": "later", "label": "normal"},
+        {"event_id": "r-2", "label": "odd"},
+    ]);
+    let answer = fixture.post("/v1/labels", "application/json", json_body.to_string());
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let upload = answer.json();
+    is_described(&upload, "Upload");
+    assert_eq!((&upload["accepted"], &upload["rejected"]), (&json!(2), &json!(1)));
+    assert_eq!(upload["lines"][0], json!({"line": 1, "event_id": "r-1", "status": "accepted", "event": "known"}));
+    assert_eq!(
+        upload["lines"][1],
+        json!({"line": 2, "event_id": "later", "status": "accepted", "event": "not yet seen"})
+    );
+    assert_eq!((&upload["lines"][2]["status"], &upload["lines"][2]["line"]), (&json!("rejected"), &json!(3)));
+    assert!(upload["lines"][2]["reason"].as_str().unwrap().contains("`anomaly` or `normal`"), "{upload}");
+    upload["lines"].as_array().unwrap().iter().for_each(|line| is_described(line, "LineAnswer"));
+
+    let ndjson = "{\"event_id\":\"r-3\",\"label\":\"normal\"}\n\n{\"event_id\":\"r-4\",\"label\":\"normal\"}\n";
+    assert_eq!(fixture.post("/v1/labels", "application/x-ndjson", ndjson).json()["lines"][1]["line"], 3);
+    let csv = "event_id,label,who\nr-5,normal,bob\nr-6,anomaly,\n";
+    assert_eq!(fixture.post("/v1/labels", "text/csv; charset=utf-8", csv).json()["accepted"], 2);
+
+    let learned = |name: &str| fixture.get(&format!("/v1/models/{name}")).ok();
+    for name in ["logistic", "svm"] {
+        fixture.until("the labels are learned and adopted", || {
+            let model = learned(name);
+            let adopted = model["partitions"].as_array().unwrap().iter().all(|partition| partition["ready"] == true);
+            model["labels"] == json!({"anomalies": 2, "normals": 3}) && model["ready"] == true && adopted
+        });
+    }
+    assert!(version("logistic") > before);
+    let parameters = learned("logistic")["parameters"].clone();
+    assert_ne!(parameters["latency_ms"], 0.0, "{parameters}");
+
+    // A later label corrects; the same one again changes nothing.
+    assert_eq!(fixture.post("/v1/labels", "text/csv", "event_id,label\nr-6,normal\n").status, 202);
+    assert_eq!(fixture.post("/v1/labels", "text/csv", "event_id,label\nr-6,normal\n").status, 202);
+    fixture.until("the correction is learned", || learned("svm")["labels"] == json!({"anomalies": 1, "normals": 4}));
+
+    let shown = fixture.get("/v1/predictions/r-1").ok();
+    let label = json!({"event_id": "r-1", "label": "anomaly", "who": "ann", "note": "a query gone wild", "at": "2026-01-31T08:00:00.000Z"});
+    assert_eq!(shown["label"], label);
+    is_described(&shown["label"], "LabelRecord");
+    let listed = |query: &str| {
+        fixture.get(&format!("/v1/predictions?limit=1000&{query}")).ok()["predictions"].as_array().unwrap().len()
+    };
+    assert_eq!((listed("label=anomaly"), listed("label=normal"), listed("label=none")), (1, 4, EVENTS - 5));
+
+    let refused = fixture.post("/v1/labels", "text/csv", "event_id,label\na,odd\n");
+    assert_eq!(refused.code(422), "no_labels");
+    assert_eq!(refused.json()["error"]["details"]["lines"][0]["line"], 2);
+    assert_eq!(fixture.post("/v1/labels", "application/json", "").code(422), "empty");
+    assert_eq!(fixture.post("/v1/labels", "text/plain", "r-1").code(415), "unsupported_media_type");
+    files_of_labels_are_uploaded(&fixture);
+}
+
+fn files_of_labels_are_uploaded(fixture: &Fixture) {
+    let folder = tempfile::tempdir().unwrap();
+    let upload = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        larum::cli::label::run(LabelArgs { url: fixture.url.clone(), file, format: None })
+    };
+    let labelled = || fixture.get("/v1/models/svm").ok()["labels"]["normals"].as_u64().unwrap();
+    // More than one piece: most of them speak of events that never come.
+    let mut csv = String::from("event_id,label,note\n");
+    for i in 0..2_500 {
+        csv.push_str(&format!("r-{},normal,\"two\nlines\"\n", 100 + i));
+    }
+    upload("labels.csv", &csv).unwrap();
+    let expected = 4 + (EVENTS - 100) as u64;
+    fixture.until("the uploaded labels are learned", || labelled() == expected);
+    upload("labels.json", "[{\"event_id\":\"r-50\",\"label\":\"normal\"}]").unwrap();
+    let error =
+        upload("labels.ndjson", "{\"event_id\":\"r-51\",\"label\":\"normal\"}\n{\"event_id\":\"r-52\"}\n").unwrap_err();
+    assert_eq!(error.to_string(), "1 of 2 labels were rejected");
+    fixture.until("what was right in both files is learned", || labelled() == expected + 2);
+    let wrong = larum::cli::label::run(LabelArgs {
+        url: format!("{}/v1", fixture.url),
+        file: folder.path().join("labels.csv"),
+        format: None,
+    });
+    assert!(format!("{:#}", wrong.unwrap_err()).contains("answered 404"));
+}
+
+#[test]
+fn errors_have_one_shape_and_health_is_told() {
+    let fixture = Fixture::start();
+    assert_eq!(fixture.get("/livez").ok(), json!({"status": "live"}));
+    assert_eq!(fixture.get("/readyz").ok(), json!({"status": "ready"}));
+    let metrics = fixture.get("/metrics");
+    assert_eq!(metrics.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(metrics.text.contains(&format!("larum_events_total{{outcome=\"scored\"}} {EVENTS}\n")), "{}", metrics.text);
+    assert!(metrics.text.ends_with("# EOF\n"));
+    let document = fixture.get("/openapi.json").ok();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+    // Every path that is described is there: at the least it does not answer 404 to another method.
+    for path in document["paths"].as_object().unwrap().keys() {
+        let answer = answer(fixture.agent.delete(format!("{}{}", fixture.url, path.replace(['{', '}'], ""))).call());
+        assert_eq!(answer.code(405), "method_not_allowed");
+        assert!(!answer.headers["allow"].is_empty());
+    }
+    assert_eq!(fixture.get("/").code(404), "not_found");
+    assert_eq!(fixture.get("/v1/predictions/%ff").code(400), "bad_request");
+    assert_eq!(fixture.get("/v1/models/%ff").code(400), "bad_request");
+
+    let service = fixture.service.as_ref().unwrap();
+    service.shared().stop();
+    // The listener ends with the service; until it has noticed, it says so.
+    let stopping = fixture.agent.get(format!("{}/readyz", fixture.url)).call();
+    if let Ok(response) = stopping {
+        assert_eq!(response.status().as_u16(), 503);
+    }
+    fixture.until_closed();
+}
+
+impl Fixture {
+    fn until_closed(&self) {
+        let timer = telemetry::stopwatch();
+        let (_silent, pause) = channel::<()>();
+        while TcpStream::connect(self.url.trim_start_matches("http://")).is_ok() {
+            assert!(timer.elapsed() < PATIENCE, "it still listens");
+            assert!(pause.recv_timeout(Duration::from_millis(30)).is_err());
+        }
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let fixture = Fixture::with("body_bytes = 2000\nrequest_ms = 600\nconnections = 4");
+    // Bodies: announced or not.
+    let large = vec![b' '; 3_000];
+    assert_eq!(fixture.post("/v1/predict", "application/json", &large).code(413), "body_too_large");
+    let mut stream = fixture.connect();
+    let head = "POST /v1/labels HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ntransfer-encoding: chunked\r\n\r\n";
+    write!(stream, "{head}bb8\r\n{}\r\n0\r\n\r\n", " ".repeat(3_000)).unwrap();
+    assert!(first_line(&mut stream).contains("413"));
+    // A body that does not come.
+    let mut stream = fixture.connect();
+    write!(stream, "POST /v1/labels HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\ncontent-length: 10\r\n\r\nevent")
+        .unwrap();
+    assert!(first_line(&mut stream).contains("408"));
+    drop(stream);
+    // Headers that do not come: the connection is closed, and was counted while it was open.
+    let timer = telemetry::stopwatch();
+    let mut silent: Vec<TcpStream> = (0..4).map(|_| fixture.connect()).collect();
+    for stream in &mut silent {
+        write!(stream, "GET /livez HTTP/1.1\r\nhost:").unwrap();
+    }
+    let mut fifth = fixture.connect();
+    write!(fifth, "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    assert!(first_line(&mut fifth).contains("200"));
+    let waited = timer.elapsed();
+    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+}
+
+fn first_line(stream: &mut TcpStream) -> String {
+    let mut bytes = [0; 64];
+    let read = stream.read(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[..read]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn only_loopback_is_listened_on() {
+    let fixture = Fixture::start();
+    let shared = fixture.service.as_ref().unwrap().shared().clone();
+    let taken = Server::serve(shared.clone(), std::net::TcpListener::bind("0.0.0.0:0").unwrap()).unwrap_err();
+    assert!(taken.to_string().contains("loopback only"), "{taken}");
+    let second = Server::serve(shared, std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+    let addr = second.addr();
+    assert!(TcpStream::connect(addr).is_ok());
+    second.stop();
+    assert!(TcpStream::connect(addr).is_err(), "stopped means closed");
+}
