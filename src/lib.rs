@@ -28,4 +28,5 @@ pub mod store;
 pub mod service;
 pub mod replay;
 pub mod api;
+pub mod cli;
 pub mod telemetry;

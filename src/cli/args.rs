@@ -1,0 +1,254 @@
+//! The arguments of every command, with their help. What a command does is in the file of its name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::text;
+
+const STYLES: Styles =
+    Styles::styled().header(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default());
+
+/// Online anomaly detection for Kafka that learns from labels.
+///
+/// larum reads events from a topic, makes a feature vector of each with one SQL query, scores it with models that keep
+/// learning, writes the scored event to a topic and a database, takes labels back and learns from them.
+#[derive(Debug, Parser)]
+#[command(name = "larum", version, styles = STYLES, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Start with `larum demo`: it needs no Kafka and no configuration.\n\
+                        Exit codes: 0 done, 1 failed, 2 bad usage or configuration.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(DemoArgs),
+    Run(RunArgs),
+    Check(CheckArgs),
+    Replay(ReplayArgs),
+    Generate(GenerateArgs),
+    Label(LabelArgs),
+}
+
+/// Show it: synthetic shop traffic with known incidents through an embedded broker
+///
+/// Runs the embedded broker, the generator, a simulated reviewer who labels alarms, and the service with its API. Nothing to
+/// install, nothing to configure; everything it writes goes to a temporary folder.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  larum demo\n  larum demo --for 30s\n  larum demo --seed 7 --listen 127.0.0.1:8090"
+)]
+pub struct DemoArgs {
+    /// Stop by itself after this time and print a summary [default: until Ctrl-C]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Seed of the traffic, the reviewer and the models
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Where the HTTP API listens; port 0 takes a free one [default: 127.0.0.1:8080, or a free port if that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Run the service
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  larum run\n  larum run -c /etc/larum/larum.toml\n  RUST_LOG=larum=debug larum run -c larum.toml"
+)]
+pub struct RunArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "larum.toml")]
+    pub config: PathBuf,
+}
+
+/// Validate the configuration and print the compiled feature query
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  larum check -c larum.toml\n  larum check -c larum.toml --connect")]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "larum.toml")]
+    pub config: PathBuf,
+    /// Also reach the brokers, the topics and the store
+    #[arg(long)]
+    pub connect: bool,
+}
+
+/// Score a file with the same engine, without Kafka
+///
+/// Reads CSV with a header, or NDJSON, either also gzipped. Without a configuration every numeric column is a feature and every
+/// text column a category; with one, its [event], [features], [[models]] and [decision] are used.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    larum replay -i http.csv.gz --label label\n  \
+    larum replay -i events.csv --label fraud --label-delay 1000 --label-rate 0.1 -o scores.csv --report report.json\n  \
+    larum generate --events 100000 --truth | larum replay -c larum.toml -i - --label anomaly")]
+pub struct ReplayArgs {
+    /// A CSV or NDJSON file, or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// The configuration whose event, features, models and decision are used [default: every column is a feature]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The column with the truth: 0 or 1. It is no feature
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// The column with the event time. It is no feature
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// The column with the entity. It is no feature
+    #[arg(long, value_name = "COLUMN")]
+    pub entity: Option<String>,
+    /// The column with the event id. It is no feature
+    #[arg(long, value_name = "COLUMN")]
+    pub id: Option<String>,
+    /// Give the label of row i back after row i + N has been scored; 0: before row i + 1 [default: no labels are given]
+    #[arg(long, value_name = "N", requires = "label")]
+    pub label_delay: Option<u64>,
+    /// Give back only this share of the labels, chosen by the seed
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "label_delay")]
+    pub label_rate: f64,
+    /// Leave the first N rows out of the report; they are scored all the same
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub warmup: u64,
+    /// Write a line per scored event: row, event_id, score, p_value, alarm, model_version, score:<model>...
+    #[arg(short, long, value_name = "CSV")]
+    pub output: Option<PathBuf>,
+    /// Write the figures: rows, events per second, alarms, AUC, average precision ...
+    #[arg(long, value_name = "JSON")]
+    pub report: Option<PathBuf>,
+    /// Seed of every draw [default: the configuration's, or 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// Write synthetic shop traffic to a file, standard output or a topic
+///
+/// The same seed gives the same bytes. About 1 % of the events belong to incidents, and as many to harmless oddities such as a
+/// nightly batch job; --truth says which.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    larum generate --events 1000000 -o shop.ndjson\n  \
+    larum generate --events 100000 --truth | gzip > shop.ndjson.gz\n  \
+    larum generate --brokers localhost:9092 --topic requests --rate 1000/s --events 1000000\n  \
+    larum generate --config > larum.toml")]
+pub struct GenerateArgs {
+    /// How many events
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub events: u64,
+    /// Seed of the traffic
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// A file to write to, or - for standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Produce to this cluster instead
+    #[arg(long, value_name = "HOST:PORT", requires = "topic", conflicts_with = "output")]
+    pub brokers: Option<String>,
+    /// The topic to produce to; made with 4 partitions if it does not exist
+    #[arg(long, value_name = "TOPIC", requires = "brokers")]
+    pub topic: Option<String>,
+    /// At most so many events a second [default: as fast as possible]
+    #[arg(long, value_name = "N/s", value_parser = events_per_second)]
+    pub rate: Option<f64>,
+    /// Add what is true: `anomaly` (0 or 1), `incident` and `oddity`
+    #[arg(long)]
+    pub truth: bool,
+    /// Write the configuration that fits this traffic instead of events
+    #[arg(long, exclusive = true)]
+    pub config: bool,
+}
+
+/// Upload labels to a running service
+///
+/// A label has `event_id` and `label` (anomaly or normal), and optionally `who`, `at` and `note`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    larum label -u http://localhost:8080 labels.csv\n  \
+    larum label -u http://localhost:8080 --format ndjson - < labels.ndjson")]
+pub struct LabelArgs {
+    /// The service
+    #[arg(short, long, value_name = "URL")]
+    pub url: String,
+    /// A file with labels, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// [default: by the file's ending]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<LabelFormat>,
+}
+
+/// How a file of labels is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LabelFormat {
+    /// One array
+    Json,
+    /// One object per line
+    Ndjson,
+    /// With a header
+    Csv,
+}
+
+fn duration(value: &str) -> Result<Duration, String> {
+    text::duration_ms(value).map(|ms| Duration::from_millis(ms.unsigned_abs()))
+}
+
+fn loopback(value: &str) -> Result<SocketAddr, String> {
+    match value.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => Err("without tokens larum listens on loopback only: 127.0.0.1:8080".into()),
+        Err(_) => Err("an address and a port: 127.0.0.1:8080".into()),
+    }
+}
+
+fn share(value: &str) -> Result<f64, String> {
+    match value.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is a number from 0 to 1".into()),
+    }
+}
+
+fn events_per_second(value: &str) -> Result<f64, String> {
+    text::rate(value).map(|(count, per_ms)| count / per_ms * 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n"), "{}: {help}", command.get_name());
+            // An example that does not parse teaches a mistake.
+            for line in help.lines().skip(1) {
+                let words =
+                    line.split(['|', '<', '>']).next().unwrap().split_whitespace().skip_while(|w| *w != "larum");
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        let refused = |line: &str| Cli::try_parse_from(line.split(' ')).map(|_| ()).unwrap_err().to_string();
+        assert!(refused("larum demo --for 30").contains("30s"));
+        assert!(refused("larum demo --listen 0.0.0.0:80").contains("loopback"));
+        assert!(refused("larum replay -i a.csv --label-delay 3").contains("--label"));
+        assert!(refused("larum replay -i a.csv --label x --label-delay 3 --label-rate 2").contains("from 0 to 1"));
+        assert!(refused("larum generate --topic t").contains("--brokers"));
+        assert!(refused("larum generate --rate 5").contains("5/hour"));
+    }
+}

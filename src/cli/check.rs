@@ -1,0 +1,86 @@
+//! `larum check`: whether a configuration would run, and what it means.
+
+use super::args::CheckArgs;
+use super::run::blueprint;
+use crate::config::{Config, StoreConfig};
+use crate::decision::DecisionSpec;
+use crate::kafka::{Client, Topics};
+use anyhow::bail;
+use std::io::Write;
+
+pub fn run(args: CheckArgs) -> anyhow::Result<()> {
+    let config = Config::load(&args.config)?;
+    let blueprint = blueprint(&config)?;
+    let mut out = std::io::stdout().lock();
+    let kafka = &config.kafka;
+    writeln!(out, "events       {} on {} (group {})", kafka.events, kafka.brokers, kafka.group)?;
+    writeln!(out, "predictions  {}", kafka.predictions)?;
+    writeln!(out, "labels       {} -> {}", kafka.labels, kafka.label_log)?;
+    writeln!(out, "dead letters {}", kafka.dead_letters)?;
+    for model in &blueprint.models {
+        writeln!(out, "model        {} ({:?})", model.name, model.kind)?;
+    }
+    let decision = match config.decision {
+        DecisionSpec::AlarmBudget { alarms, per_ms } => {
+            format!("{alarms} alarms per {} s of event time", per_ms / 1_000.0)
+        }
+        DecisionSpec::FalseAlarmRate(rate) => format!("p-value below {rate}"),
+        DecisionSpec::Threshold(threshold) => format!("score of at least {threshold}"),
+    };
+    writeln!(out, "alarm        {decision}")?;
+    writeln!(out, "store        {} (keeps {} of ordinary rows)", config.store.url, config.store.keep)?;
+    writeln!(out, "\n{}", blueprint.plan)?;
+    if args.connect {
+        connect(&mut out, &config)?;
+    }
+    writeln!(out, "\nok")?;
+    Ok(())
+}
+
+fn connect(out: &mut impl Write, config: &Config) -> anyhow::Result<()> {
+    let kafka = &config.kafka;
+    let topics = Topics::new(&Client::new(&kafka.brokers, &kafka.client))?;
+    let mut problems = Vec::new();
+    writeln!(out)?;
+    for (topic, owned) in [
+        (&kafka.events, false),
+        (&kafka.predictions, true),
+        (&kafka.labels, true),
+        (&kafka.label_log, true),
+        (&kafka.dead_letters, true),
+    ] {
+        match topics.partitions(topic)? {
+            0 if owned => writeln!(out, "topic {topic}: not there yet; `larum run` creates it")?,
+            0 => {
+                problems.push(format!("topic {topic:?} ([kafka] events) does not exist: create it, or check the name"))
+            }
+            n => writeln!(out, "topic {topic}: {n} partitions")?,
+        }
+    }
+    if topics.partitions(&kafka.label_log)? > 0 {
+        for issue in topics.label_log_issues(&kafka.label_log)? {
+            problems.push(format!("topic {:?} would forget labels: {}", issue.topic, issue.what));
+        }
+    }
+    match store_directory(&config.store) {
+        Ok(at) => writeln!(out, "store {at}: its directory can be written to")?,
+        Err(problem) => problems.push(problem),
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n       "));
+    }
+    Ok(())
+}
+
+/// Opening the store would make it, or wait for the service that has it: the check looks at its place only.
+fn store_directory(store: &StoreConfig) -> Result<String, String> {
+    let path = store.url.strip_prefix("sqlite:").unwrap_or(&store.url);
+    if path == ":memory:" {
+        return Ok(path.into());
+    }
+    let parent = std::path::Path::new(path).parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(".".as_ref());
+    match tempfile::tempfile_in(parent) {
+        Ok(_) => Ok(path.into()),
+        Err(error) => Err(format!("the store's directory {:?} cannot be written to: {error}", parent.display())),
+    }
+}

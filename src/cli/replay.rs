@@ -1,0 +1,129 @@
+//! `larum replay`: the engine over a file, and what it found.
+
+use super::Usage;
+use super::args::ReplayArgs;
+use super::run::{blueprint, engine_limits};
+use crate::config::Config;
+use crate::engine::{Blueprint, BlueprintError};
+use crate::replay::{self, Feedback, Options, Report, Source};
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A configuration for those who bring none: every default.
+const DEFAULTS: &str = "[kafka]\nevents = \"replay\"\n[event.fields]\nx = \"double\"\n";
+
+pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
+    let options = Options {
+        label: args.label.clone(),
+        time: args.time.clone(),
+        entity: args.entity.clone(),
+        id: args.id.clone(),
+    };
+    let source = Source::open(&args.input).map_err(|error| Usage(format!("{error:#}")))?;
+    let blueprint = match &args.config {
+        Some(path) => {
+            let mut config = Config::load(path)?;
+            config.seed = args.seed.unwrap_or(config.seed);
+            let event = &mut config.event;
+            for (name, to) in
+                [(&options.id, &mut event.id), (&options.time, &mut event.time), (&options.entity, &mut event.entity)]
+            {
+                if name.is_some() {
+                    to.clone_from(name);
+                }
+            }
+            blueprint(&config)?
+        }
+        None => without_configuration(&source, &options, args.seed)?,
+    };
+    let input = source.rows(&options).map_err(|error| Usage(format!("{error:#}")))?;
+    let feedback = args.label_delay.map(|delay_rows| Feedback { delay_rows, rate: args.label_rate });
+    let mut scores = args.output.as_deref().map(create).transpose()?;
+
+    // indicatif draws only where standard error is a terminal.
+    let bar = ProgressBar::new(input.bytes_total()).with_style(
+        ProgressStyle::with_template("{wide_bar} {percent}% {elapsed} (left {eta})")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let out = scores.as_mut().map(|file| file as &mut dyn Write);
+    let (report, refused) =
+        replay::run(&blueprint, input, feedback, args.warmup, out, |bytes| bar.set_position(bytes))?;
+    bar.finish_and_clear();
+    if let Some(mut file) = scores {
+        file.flush().context("cannot write the scores")?;
+    }
+    if let Some(path) = &args.report {
+        let mut file = create(path)?;
+        serde_json::to_writer_pretty(&mut file, &report)
+            .with_context(|| format!("cannot write {:?}", path.display()))?;
+        writeln!(file)?;
+        file.flush()?;
+    }
+    if refused.rows > 0 {
+        eprintln!("{} rows could not be used; in a service they would be dead letters:", refused.rows);
+        for example in &refused.examples {
+            eprintln!("  {example}");
+        }
+    }
+    print(&report, args.warmup)
+}
+
+fn without_configuration(source: &Source, options: &Options, seed: Option<u64>) -> anyhow::Result<Arc<Blueprint>> {
+    let defaults = Config::parse("defaults".as_ref(), DEFAULTS, &|_| None)?;
+    let (event, sql) = source.infer(options, &defaults.event).map_err(|error| Usage(format!("{error:#}")))?;
+    let limits = engine_limits(&defaults);
+    let seed = seed.unwrap_or(defaults.seed);
+    match Blueprint::new(&event, &sql, defaults.models, defaults.decision, seed, limits) {
+        Ok(blueprint) => Ok(Arc::new(blueprint)),
+        Err(BlueprintError::Query(error)) => Err(Usage(format!(
+            "a column cannot be a feature as it is named: {}; write a configuration that renames it (-c)",
+            error.message
+        ))
+        .into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
+    let file = File::create(path).map_err(|error| Usage(format!("cannot write {:?}: {error}", path.display())))?;
+    Ok(BufWriter::with_capacity(1 << 16, file))
+}
+
+fn print(report: &Report, warmup: u64) -> anyhow::Result<()> {
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "rows {}, scored {} in {:.1} s ({:.0} events/s)",
+        report.rows, report.scored, report.seconds, report.events_per_second
+    )?;
+    writeln!(
+        out,
+        "alarms {} ({} of the rows after the first {warmup}), labels used {}",
+        report.alarms,
+        figure(report.alarm_rate),
+        report.labels_used
+    )?;
+    if report.auc.is_none() {
+        return Ok(());
+    }
+    writeln!(out, "{:<24} {:>8} {:>18}", "", "AUC", "average precision")?;
+    writeln!(out, "{:<24} {:>8} {:>18}", "score", figure(report.auc), figure(report.average_precision))?;
+    for (name, model) in &report.models {
+        writeln!(out, "{name:<24} {:>8} {:>18}", figure(model.auc), figure(model.average_precision))?;
+    }
+    for found in &report.budgets {
+        writeln!(
+            out,
+            "of the strangest {:.1} %: precision {}, recall {}",
+            found.budget * 100.0,
+            figure(found.precision),
+            figure(found.recall)
+        )?;
+    }
+    Ok(())
+}
