@@ -1,0 +1,89 @@
+//! What one event costs: each kind of model at 10 features, and the calibration of a detector and two label learners.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use larum::decision::Calibration;
+use larum::draw::{Draw, Purpose};
+use larum::features::{Column, ColumnKind};
+use larum::model::{Encoded, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec};
+
+const FEATURES: u64 = 10;
+
+/// Ten features that share a factor.
+fn event(i: u64) -> Encoded {
+    let unit = |column| Draw::new(column).unit(Purpose::Traffic, i);
+    let numbers = (0..FEATURES).map(|column| unit(column + 1) + column as f64 * unit(0)).collect();
+    Encoded { numbers, ..Encoded::default() }
+}
+
+fn lesson(kind: &Kind, i: usize) -> Lesson {
+    match kind {
+        Kind::LinearRegression { .. } => Lesson::Event,
+        Kind::LogisticRegression | Kind::Svm { .. } => {
+            Lesson::Label { label: if i.is_multiple_of(10) { Label::Anomaly } else { Label::Normal }, weight: 1.0 }
+        }
+    }
+}
+
+fn models(c: &mut Criterion) {
+    let columns: Vec<Column> =
+        (0..FEATURES).map(|i| Column { name: format!("f{i}"), kind: ColumnKind::Number }).collect();
+    let events: Vec<Encoded> = (0..4096).map(event).collect();
+    let kinds = [
+        ("linear_regression", Kind::LinearRegression { targets: vec![] }),
+        ("logistic_regression", Kind::LogisticRegression),
+        ("svm", Kind::Svm { kernel: Kernel::Linear }),
+    ];
+    for (name, kind) in kinds {
+        let spec = ModelSpec { name: name.into(), kind: kind.clone() };
+        let mut model = Model::new(&spec, &columns).expect("ten features");
+        let mut i = 0;
+        let mut next = || {
+            i += 1;
+            i % events.len()
+        };
+        for _ in 0..20_000 {
+            let i = next();
+            model.learn(&events[i], lesson(&kind, i));
+        }
+        c.bench_function(&format!("{name}/10 features/score"), |b| b.iter(|| model.strangeness(&events[next()])));
+        c.bench_function(&format!("{name}/10 features/score and learn"), |b| {
+            b.iter(|| {
+                let i = next();
+                black_box(model.strangeness(&events[i]));
+                model.learn(&events[i], lesson(&kind, i));
+            });
+        });
+    }
+}
+
+fn calibration(c: &mut Criterion) {
+    let draw = Draw::new(1);
+    let events: Vec<Encoded> = (0..4096).map(event).collect();
+    let strangeness = |i: u64| {
+        let unit = |column| -libm::log(1.0 - Draw::new(column).unit(Purpose::Traffic, i));
+        [Some(unit(1)), Some(unit(2) - 5.0), Some(unit(3) - 2.0)]
+    };
+    let mut calibration = Calibration::new(&[LearnsFrom::Events, LearnsFrom::Labels, LearnsFrom::Labels], draw);
+    let mut i = 0;
+    let mut step = |calibration: &mut Calibration| {
+        let strangeness = strangeness(i);
+        let judgement = calibration.judge(&strangeness);
+        calibration.learn(i, &events[i as usize % events.len()], &strangeness, &judgement);
+        i += 1;
+        judgement
+    };
+    for _ in 0..150_000 {
+        step(&mut calibration);
+    }
+    c.bench_function("calibration/3 models/judge and learn", |b| b.iter(|| step(&mut calibration)));
+    c.bench_function("calibration/3 models/adopt", |b| {
+        b.iter(|| {
+            calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.numbers[0]), Some(encoded.numbers[1])])
+        });
+    });
+}
+
+criterion_group!(benches, models, calibration);
+criterion_main!(benches);
