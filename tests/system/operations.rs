@@ -1,0 +1,87 @@
+//! What happens around a running service: a topic grows, the broker goes away and comes back, a stop is asked for.
+
+use std::time::Duration;
+
+use crate::kafka::Broker;
+use crate::larum::{Deployment, Options};
+use crate::{predictions, store, traffic};
+
+/// New partitions are read from their first record on, whatever `start` says: that is for the first start only.
+#[test]
+#[ignore = "needs a JVM: tests/system/run"]
+fn two_partitions_become_eight() {
+    let broker = Broker::start();
+    broker.create_topic("requests", 2);
+    let options = Options { start: "latest".to_owned(), ..Options::requests("growing") };
+    let deployment = Deployment::new(&broker, options);
+    let mut service = deployment.start();
+    traffic::send(&broker, "requests", 2, 0..4_000);
+    service.wait_through(&broker, "requests");
+    broker.grow_topic("requests", 8);
+    traffic::send(&broker, "requests", 8, 4_000..12_000);
+    service.wait_through(&broker, "requests");
+    let owned = store::scored_through(&deployment.store(), "requests");
+    assert_eq!(owned.len(), 8, "partitions with an offset: {owned:?}");
+    service.stop();
+    store::assert_ids(&deployment.store(), (0..12_000).map(traffic::id));
+    predictions::assert_agree(&broker, &deployment);
+}
+
+/// A broker that stops, and one that is killed: the service waits, keeps running, and loses nothing.
+#[test]
+#[ignore = "needs a JVM: tests/system/run"]
+fn the_broker_restarts() {
+    let mut broker = Broker::start();
+    broker.create_topic("requests", 4);
+    traffic::send(&broker, "requests", 4, 0..5_000);
+    let deployment = Deployment::new(&broker, Options::requests("patient"));
+    let mut service = deployment.start();
+    let process = service.id();
+    service.wait_through(&broker, "requests");
+
+    traffic::send(&broker, "requests", 4, 5_000..15_000);
+    broker.stop();
+    std::thread::sleep(Duration::from_secs(4));
+    service.must_run();
+    assert_eq!(service.get("/livez").unwrap().0, 200, "liveness depends on Kafka");
+    broker.resume();
+    traffic::send(&broker, "requests", 4, 15_000..20_000);
+    service.wait_through(&broker, "requests");
+
+    traffic::send(&broker, "requests", 4, 20_000..30_000);
+    broker.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    broker.resume();
+    traffic::send(&broker, "requests", 4, 30_000..35_000);
+    service.wait_through(&broker, "requests");
+    assert_eq!(service.id(), process);
+    service.stop();
+    store::assert_ids(&deployment.store(), (0..35_000).map(traffic::id));
+    predictions::assert_agree(&broker, &deployment);
+}
+
+/// SIGTERM in the middle: exit code 0, everything scored is committed in the store, in Kafka, and in a last snapshot.
+#[test]
+#[ignore = "needs a JVM: tests/system/run"]
+fn a_stop_takes_a_last_snapshot() {
+    let broker = Broker::start();
+    broker.create_topic("requests", 2);
+    let deployment = Deployment::new(&broker, Options::requests("stopped"));
+    let sending = crate::crash::trickle(broker.producer(), 20_000, 4_000, |sender, index| {
+        sender.send("requests", &traffic::record(index, 2));
+    });
+    let mut service = deployment.start();
+    service.wait_records("requests", 6_000);
+    service.stop();
+    sending.join().unwrap();
+
+    let reached = store::scored_through(&deployment.store(), "requests");
+    assert!(reached.values().sum::<i64>() < 20_000, "stopped at the end: {reached:?}");
+    let rows = store::scored(&deployment.store());
+    for (partition, next) in &reached {
+        let last = rows.keys().filter(|at| at.0 == *partition).map(|at| at.1).max();
+        assert_eq!(last, Some(next - 1), "the last row of partition {partition}");
+    }
+    assert_eq!(store::snapshots(&deployment.store(), "requests"), reached, "the offsets of the snapshots");
+    assert_eq!(broker.committed("stopped", "requests"), reached, "the group's committed offsets");
+}
