@@ -1,4 +1,5 @@
 //! The configuration: what is accepted with which defaults, and what is refused with which words.
+#![allow(clippy::unnecessary_to_owned, reason = "the table of refusals takes owned texts, the empty one too")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

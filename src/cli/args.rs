@@ -81,7 +81,7 @@ pub struct CheckArgs {
 /// Score a file with the same engine, without Kafka
 ///
 /// Reads CSV with a header, or NDJSON, either also gzipped. Without a configuration every numeric column is a feature and every
-/// text column a category; with one, its [event], [features], [[models]] and [decision] are used.
+/// text column a category; with one, its tables event, features, models and decision are used.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     larum replay -i http.csv.gz --label label\n  \
@@ -115,7 +115,7 @@ pub struct ReplayArgs {
     /// Leave the first N rows out of the report; they are scored all the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub warmup: u64,
-    /// Write a line per scored event: row, event_id, score, p_value, alarm, model_version, score:<model>...
+    /// Write a line per scored event: row, event_id, score, p_value, alarm, model_version, and score:NAME of each model
     #[arg(short, long, value_name = "CSV")]
     pub output: Option<PathBuf>,
     /// Write the figures: rows, events per second, alarms, AUC, average precision ...
