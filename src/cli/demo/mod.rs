@@ -74,7 +74,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         "Synthetic shop traffic, an embedded broker and a reviewer; nothing is installed, all data is in {}",
         folder.path().display()
     );
-    println!("API: http://{address}/docs   metrics: http://{address}/metrics   seed: {}", args.seed);
+    println!("API: http://{address}/openapi.json   metrics: http://{address}/metrics   seed: {}", args.seed);
     println!("{}", if args.duration.is_some() { "Ctrl-C ends it early." } else { "Ctrl-C ends it with a summary." });
 
     let scene = Scene::open(&shared, &client, address, args.seed);
