@@ -1,0 +1,74 @@
+"""The bars of bars.toml: what a run must reach."""
+
+import tomllib
+from pathlib import Path
+
+FILE = Path(__file__).parent / "bars.toml"
+# How far below a measured figure its bar lies, so that a rounding does not fail a change and a loss does.
+MARGINS = {"auc": 0.01, "average_precision": 0.02}
+
+
+def read():
+    return tomllib.loads(FILE.read_text())
+
+
+def from_figures(results):
+    """The table `streams` of bars.toml that these figures give."""
+    lines = ["[streams]"]
+    for figures in results:
+        bar = [f"{measure} = {figures.score[at] - margin:.3f}" for at, (measure, margin) in enumerate(MARGINS.items())]
+        lines.append(f'"{figures.title}" = {{ {", ".join(bar)} }}')
+    return "\n".join(lines)
+
+
+def streams(bars, results):
+    """What fell below, a sentence each."""
+    below = []
+    for figures in results:
+        bar = bars["streams"].get(figures.title)
+        if bar is None:
+            below.append(f"{figures.title}: bars.toml has no bar for it")
+            continue
+        for at, measure in enumerate(("auc", "average_precision")):
+            below += at_least(f"{figures.title}: {measure}", figures.score[at], bar[measure])
+    return below
+
+
+def oracle(bars, summary):
+    """Only when every stream was run: the means of some say nothing."""
+    below = []
+    for measure, found in summary.items():
+        bar = bars["oracle"][measure]
+        below += at_least(f"mean {measure} above the oracle's", found["mean"] - found["oracle"], bar["ahead_min"])
+        below += at_least(f"streams on which {measure} is first", found["first"], bar["first_min"])
+        below += at_most(f"{measure} behind the best peer on {found['worst']}", found["short"], bar["short_max"])
+    return below
+
+
+def nab(bars, scores):
+    return at_least("NAB, standard", scores["score"]["standard"], bars["nab"]["standard_min"])
+
+
+def skab(bars, rules):
+    """The bar on F1 is for the best threshold whose false alarms are few enough."""
+    return at_least("SKAB, F1", rules["score"]["best"][0], bars["skab"]["f1_min"])
+
+
+def sample(bars, report):
+    below = []
+    for measure in ("auc", "average_precision"):
+        below += at_least(f"own sample: {measure}", report[measure], bars["sample"][measure])
+    return below
+
+
+def at_least(what, value, bar):
+    # What is not a number has not reached anything.
+    return [] if value is not None and value >= bar else [f"{what} is {shown(value)}, below its bar of {bar}"]
+
+
+def at_most(what, value, bar):
+    return [] if value <= bar else [f"{what} is {shown(value)}, above its bar of {bar}"]
+
+
+def shown(value):
+    return "none" if value is None else f"{value:.4f}".rstrip("0").rstrip(".")

@@ -1,0 +1,60 @@
+"""`larum replay` as a user runs it: a file in, its report and scores out. Nothing is configured, and no label is given back."""
+
+import csv
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class Larum:
+    def __init__(self, program):
+        self.program = program
+
+    def version(self):
+        return self._run("--version").strip()
+
+    def report(self, path, *arguments):
+        """report.json of a file."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self._replay(path, Path(folder), *arguments)
+
+    def scores(self, path, rows, *arguments):
+        """The scores of a file's rows, by `score` and by the name of each model that needs no labels. A row that larum refused has 0."""
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "scores.csv"
+            report = self._replay(path, Path(folder), "-o", output, *arguments)
+            columns = {"score": "score"} | {f"score:{name}": name for name in detectors(report)}
+            scores = {name: [0.0] * rows for name in columns.values()}
+            with open(output, newline="") as file:
+                lines = csv.reader(file)
+                at = [(i, scores[columns[name]]) for i, name in enumerate(next(lines)) if name in columns]
+                for line in lines:
+                    for i, column in at:
+                        column[int(line[0]) - 1] = float(line[i])
+        return scores
+
+    def sample(self, events, seed):
+        """report.json of the synthetic traffic, with the configuration that `larum generate` writes for it."""
+        with tempfile.TemporaryDirectory() as folder:
+            config, traffic = Path(folder) / "shop.toml", Path(folder) / "shop.ndjson"
+            config.write_text(self._run("generate", "--config"))
+            self._run("generate", "--events", events, "--seed", seed, "--truth", "-o", traffic)
+            return self._replay(traffic, Path(folder), "-c", config, "--label", "anomaly", "--seed", seed)
+
+    def _replay(self, path, folder, *arguments):
+        report = folder / "report.json"
+        self._run("replay", "-i", path, "--report", report, *arguments)
+        return json.loads(report.read_text())
+
+    def _run(self, *arguments):
+        command = [str(self.program), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+def detectors(report):
+    """The models of a report that need no labels, with their figures."""
+    return {name: figures for name, figures in report["models"].items() if "accuracy" not in figures}
