@@ -21,7 +21,7 @@ LIBRARY = {
     "batchIF": ("scikit-learn", True),
 }
 # The seeds that peers.csv holds figures of.
-SEEDS = (1,)
+SEEDS = (1, 2)
 STREAMING = [peer for peer in LIBRARY if peer != "batchIF"]
 
 
