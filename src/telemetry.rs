@@ -178,7 +178,7 @@ impl Metrics {
         self.late.inc_by(now.late - before.late);
         self.held_back.inc_by(now.held_back - before.held_back);
         self.limit("entities", now.entities_evicted - before.entities_evicted);
-        self.limit("window_rows", now.window_rows_dropped - before.window_rows_dropped);
+        self.limit("window_rows", now.window_rows_merged - before.window_rows_merged);
         self.limit("categories", now.categories_forgotten - before.categories_forgotten);
         self.offset.get_or_create(&ByPartition { partition }).set(engine.offset());
         self.entities

@@ -8,22 +8,21 @@ const LATENESS_MS: i64 = 40;
 const RANGES_MS: [i64; 2] = [0, 25];
 const ROWS: [usize; 2] = [0, 4];
 const LAGS: [usize; 2] = [1, 3];
-const AGGREGATES: [&str; 8] = ["COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV_POP", "VAR_SAMP", "VAR_POP"];
+const AGGREGATES: [&str; 11] = [
+    "COUNT(x)",
+    "SUM(x)",
+    "AVG(x)",
+    "MIN(x)",
+    "MAX(x)",
+    "STDDEV_POP(x)",
+    "VAR_SAMP(x)",
+    "VAR_POP(x)",
+    "FIRST_VALUE(x)",
+    "LAST_VALUE(x)",
+    "COUNT(DISTINCT x)",
+];
 
-/// Per frame: COUNT(*), then every aggregate; then every LAG, with and without a default.
-fn plan() -> Plan {
-    let ranges = RANGES_MS.iter().map(|ms| format!("RANGE INTERVAL '{ms}' MILLISECOND PRECEDING"));
-    let rows = ROWS.iter().map(|n| format!("ROWS BETWEEN {n} PRECEDING AND CURRENT ROW"));
-    let mut columns = Vec::new();
-    for frame in ranges.chain(rows) {
-        let over = format!("OVER (PARTITION BY host ORDER BY ts {frame})");
-        columns.push(format!("COUNT(*) {over}"));
-        columns.extend(AGGREGATES.iter().map(|name| format!("{name}(x) {over}")));
-    }
-    for n in LAGS {
-        columns.push(format!("LAG(x, {n}) OVER o"));
-        columns.push(format!("LAG(x, {n}, -7.0) OVER o"));
-    }
+fn compile(columns: &[String]) -> Plan {
     let columns: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{c} AS c{i}")).collect();
     let sql = format!("SELECT {} FROM events WINDOW o AS (PARTITION BY host ORDER BY ts)", columns.join(", "));
     let spec = EventSpec {
@@ -39,37 +38,72 @@ fn plan() -> Plan {
     Plan::compile(&sql, &schema, &spec).expect("a query of the subset")
 }
 
+/// COUNT(*), then every aggregate.
+fn columns_of(frame: &str) -> Vec<String> {
+    let over = format!("OVER (PARTITION BY host ORDER BY ts {frame})");
+    std::iter::once("COUNT(*)").chain(AGGREGATES).map(|call| format!("{call} {over}")).collect()
+}
+
+/// The columns of every frame; then every LAG, with and without a default.
+fn plan() -> Plan {
+    let ranges = RANGES_MS.iter().map(|ms| format!("RANGE INTERVAL '{ms}' MILLISECOND PRECEDING"));
+    let rows = ROWS.iter().map(|n| format!("ROWS BETWEEN {n} PRECEDING AND CURRENT ROW"));
+    let mut columns: Vec<String> = ranges.chain(rows).flat_map(|frame| columns_of(&frame)).collect();
+    for n in LAGS {
+        columns.push(format!("LAG(x, {n}) OVER o"));
+        columns.push(format!("LAG(x, {n}, -7.0) OVER o"));
+    }
+    compile(&columns)
+}
+
+fn event(time_ms: i64, x: Option<f64>) -> Event<'static> {
+    Event { id: "".into(), time_ms, entity: "h".into(), fields: vec![x.map_or(Value::Null, Value::Double)] }
+}
+
 /// Every row that was not late, in the order of time and then of arrival.
 #[derive(Default)]
 struct History(Vec<(i64, Option<f64>)>);
 
 impl History {
+    /// Where the row is placed; `None` when it is late.
+    fn place(&mut self, time_ms: i64, x: Option<f64>) -> Option<usize> {
+        let newest_ms = self.0.last().map_or(time_ms, |row| row.0);
+        if time_ms < newest_ms - LATENESS_MS {
+            return None;
+        }
+        let place = self.0.partition_point(|row| row.0 <= time_ms);
+        self.0.insert(place, (time_ms, x));
+        Some(place)
+    }
+
     /// What each column should be, each with how far off rounding may take it; and whether the row is late.
     fn observe(&mut self, time_ms: i64, x: Option<f64>) -> (Vec<(Option<f64>, f64)>, bool) {
-        let newest_ms = self.0.last().map_or(time_ms, |row| row.0);
-        let late = time_ms < newest_ms - LATENESS_MS;
-        let mut place = self.0.len();
-        if !late {
-            place = self.0.partition_point(|row| row.0 <= time_ms);
-            self.0.insert(place, (time_ms, x));
-        }
-        let seen_from = if late { newest_ms } else { time_ms };
+        let place = self.place(time_ms, x);
+        // A late row sees what the newest one does; LAG is from beyond the newest.
+        let end = place.map_or(self.0.len(), |place| place + 1);
+        let seen_from = place.map_or(self.0[end - 1].0, |_| time_ms);
+        let values = |from: usize| self.0[from..end].iter().map(|row| row.1).collect::<Vec<_>>();
         let mut expected = Vec::new();
         for ms in RANGES_MS {
-            let rows: Vec<_> = self.0.iter().filter(|row| row.0 >= seen_from - ms).map(|row| row.1).collect();
-            expected.extend(aggregates(&rows));
+            expected.extend(aggregates(&values(self.0.partition_point(|row| row.0 < seen_from - ms))));
         }
         for n in ROWS {
-            let rows: Vec<_> = self.0[self.0.len().saturating_sub(n + 1)..].iter().map(|row| row.1).collect();
-            expected.extend(aggregates(&rows));
+            expected.extend(aggregates(&values(end.saturating_sub(n + 1))));
         }
         for n in LAGS {
-            let lagged = place.checked_sub(n).map(|at| self.0[at].1);
+            let lagged = place.unwrap_or(end).checked_sub(n).map(|at| self.0[at].1);
             expected.push((lagged.flatten(), 0.0));
             expected.push((lagged.unwrap_or(Some(-7.0)), 0.0));
         }
-        (expected, late)
+        (expected, place.is_none())
     }
+}
+
+fn distinct(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.dedup();
+    sorted.len() as f64
 }
 
 fn aggregates(rows: &[Option<f64>]) -> Vec<(Option<f64>, f64)> {
@@ -93,7 +127,14 @@ fn aggregates(rows: &[Option<f64>]) -> Vec<(Option<f64>, f64)> {
         (finite(some((squares / n).sqrt())), near_squared.sqrt()),
         (finite((n > 1.0).then(|| squares / (n - 1.0))), near_squared),
         (finite(some(squares / n)), near_squared),
+        (values.first().copied(), 0.0),
+        (values.last().copied(), 0.0),
+        (Some(distinct(&values)), 0.0),
     ]
+}
+
+fn is_near(found: f64, expected: Option<f64>, near: f64) -> bool {
+    expected.map_or(found.is_nan(), |expected| (found - expected).abs() <= near)
 }
 
 fn value() -> impl Strategy<Value = Option<f64>> {
@@ -118,8 +159,7 @@ fn check(rows: Vec<(i64, Option<f64>)>, restore_every: usize) -> Result<(), Test
     let mut time_ms = 1_000_000;
     for (index, (step, x)) in rows.into_iter().enumerate() {
         time_ms += step;
-        let fields = vec![x.map_or(Value::Null, Value::Double)];
-        let event = Event { id: "".into(), time_ms, entity: "h".into(), fields };
+        let event = event(time_ms, x);
         if index % restore_every == 0 {
             let bytes = postcard::to_allocvec(&windows).expect("windows can be saved");
             windows = postcard::from_bytes(&bytes).expect("windows can be loaded");
@@ -138,13 +178,10 @@ fn check(rows: Vec<(i64, Option<f64>)>, restore_every: usize) -> Result<(), Test
         prop_assert_eq!(bits(&observed.vector.numbers), bits(&peeked.numbers), "peek differs");
         prop_assert_eq!(&windows, &never_saved);
         let (expected, late) = history.observe(time_ms, x);
-        prop_assert_eq!((observed.late, observed.rows_dropped), (late, 0));
+        prop_assert_eq!((observed.late, observed.rows_merged), (late, 0));
         prop_assert_eq!(observed.vector.numbers.len(), expected.len());
         for (column, (found, (expected, near))) in observed.vector.numbers.iter().zip(expected).enumerate() {
-            let same = match expected {
-                None => found.is_nan(),
-                Some(expected) => (found - expected).abs() <= near,
-            };
+            let same = is_near(*found, expected, near);
             prop_assert!(same, "row {} column {}: {} instead of {:?} (late: {})", index, column, found, expected, late);
         }
     }
@@ -171,8 +208,74 @@ fn rows_that_no_window_sees_leave() {
     let (plan, mut windows) = (plan(), Windows::default());
     let limits = WindowLimits { rows_max: 1_000, lateness_ms: LATENESS_MS };
     for time_ms in 0..10_000 {
-        let event = Event { id: "".into(), time_ms, entity: "h".into(), fields: vec![Value::Double(1.0)] };
-        assert_eq!(plan.observe(&event, &mut windows, &limits).rows_dropped, 0);
+        assert_eq!(plan.observe(&event(time_ms, Some(1.0)), &mut windows, &limits).rows_merged, 0);
         assert!(windows.rows() <= 67, "{} rows are kept for 25 + 40 ms of one row each", windows.rows());
+    }
+}
+
+/// Beyond `rows_max` rows a window lacks at most one pane at its far edge: it is the exact answer over the newest rows of the frame, as many as it
+/// says, and hardly fewer than the frame has.
+fn check_panes(rows: &[(i64, Option<f64>)], rows_max: usize, restore_every: usize) -> Result<(), TestCaseError> {
+    const SEEN_MS: i64 = 300;
+    const SEEN_ROWS: usize = 199;
+    const SHORT_ROWS: usize = 2;
+    let mut columns = columns_of(&format!("RANGE INTERVAL '{SEEN_MS}' MILLISECOND PRECEDING"));
+    columns.extend(columns_of(&format!("ROWS {SEEN_ROWS} PRECEDING")));
+    columns.extend(columns_of(&format!("ROWS {SHORT_ROWS} PRECEDING")));
+    let (plan, limits) = (compile(&columns), WindowLimits { rows_max, lateness_ms: LATENESS_MS });
+    let (mut windows, mut never_saved, mut history) = (Windows::default(), Windows::default(), History::default());
+    let mut time_ms = 1_000_000;
+    for (index, (step, x)) in rows.iter().enumerate() {
+        time_ms += step;
+        if index % restore_every == 0 {
+            let bytes = postcard::to_allocvec(&windows).expect("windows can be saved");
+            windows = postcard::from_bytes(&bytes).expect("windows can be loaded");
+            prop_assert!(plan.fits(&windows));
+        }
+        let observed = plan.observe(&event(time_ms, *x), &mut windows, &limits);
+        let uninterrupted = plan.observe(&event(time_ms, *x), &mut never_saved, &limits);
+        prop_assert_eq!((observed.late, observed.rows_merged), (uninterrupted.late, uninterrupted.rows_merged));
+        prop_assert_eq!(&windows, &never_saved);
+        prop_assert!(windows.rows() <= rows_max && windows.panes() <= 32);
+        let Some(place) = history.place(time_ms, *x) else { continue };
+        let end = place + 1;
+        let starts = [
+            history.0.partition_point(|row| row.0 < time_ms - SEEN_MS),
+            end.saturating_sub(SEEN_ROWS + 1),
+            end.saturating_sub(SHORT_ROWS + 1),
+        ];
+        // A pane is begun at a sixteenth of what is kept for the longest window, and two of the smallest become one.
+        let longest = starts.iter().map(|start| end - start).max().unwrap_or(0);
+        let pane_rows_max = (longest.max(rows_max) / 8).max(1);
+        for (found, start) in observed.vector.numbers.chunks(AGGREGATES.len() + 1).zip(starts) {
+            let seen = found[0] as usize;
+            let full = end - start;
+            prop_assert!(seen <= full, "row {}: {} of {} rows are seen", index, seen, full);
+            prop_assert!(seen >= full.min(rows_max), "row {}: {} of {} exact rows are seen", index, seen, full);
+            prop_assert!(full - seen <= pane_rows_max, "row {}: {} of {} rows are seen", index, seen, full);
+            let values: Vec<_> = history.0[end - seen..end].iter().map(|row| row.1).collect();
+            let mut expected = aggregates(&values);
+            // COUNT(DISTINCT x) sees the exact rows only, which are one more until the row has been read.
+            let exact: Vec<_> = values[seen.saturating_sub(rows_max + 1)..].iter().flatten().copied().collect();
+            *expected.last_mut().expect("the last column") = (Some(distinct(&exact)), 0.0);
+            for (column, (found, (expected, near))) in found.iter().zip(expected).enumerate() {
+                let same = is_near(*found, expected, near);
+                prop_assert!(same, "row {} column {}: {} instead of {:?}", index, column, found, expected);
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn panes(
+        rows in prop::collection::vec((prop_oneof![30 => 0..4i64, 1 => 20..200i64], value()), 1..900),
+        rows_max in 1..120usize,
+        restore_every in 1..400usize,
+    ) {
+        check_panes(&rows, rows_max, restore_every)?;
     }
 }

@@ -86,7 +86,7 @@ pub struct Limits {
     pub queue_events: usize,
     /// Entities with windows, per partition; then the one unseen for longest is dropped.
     pub entities: usize,
-    /// Rows in the windows of one entity; then the oldest leave.
+    /// Rows kept exactly per entity; older ones merge into panes.
     pub window_rows: usize,
     /// Values counted per text feature and partition; past it the rarest are forgotten.
     pub categories: usize,

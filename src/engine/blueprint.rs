@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub struct EngineLimits {
     /// Entities with windows; the one not seen for longest goes first.
     pub entities_max: usize,
-    /// Window rows of one entity; the oldest goes first.
+    /// Exact window rows of one entity; past it the oldest merge into panes.
     pub window_rows_max: usize,
     /// Values counted per text feature; past it the rarest are forgotten.
     pub categories_max: usize,

@@ -91,7 +91,7 @@ pub struct Counters {
     pub late: u64,
     pub held_back: u64,
     pub entities_evicted: u64,
-    pub window_rows_dropped: u64,
+    pub window_rows_merged: u64,
     pub categories_forgotten: u64,
 }
 
@@ -253,7 +253,7 @@ impl Partition {
         let observed = blueprint.plan.observe(event, windows, &blueprint.windows);
         self.counters.entities_evicted += u64::from(evicted);
         self.counters.late += u64::from(observed.late);
-        self.counters.window_rows_dropped += u64::from(observed.rows_dropped);
+        self.counters.window_rows_merged += u64::from(observed.rows_merged);
 
         let x = self.state.encoder.encode(&observed.vector);
         let strangeness = self.strangeness(&x);

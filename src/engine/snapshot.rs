@@ -6,7 +6,7 @@ use crate::learn::Globals;
 use std::sync::Arc;
 
 /// Changes with every change of the state's shape; another version's state is not read but warmed up anew.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What changed since the last snapshot, at `offset`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,9 @@ pub(crate) enum Cell {
     Max(usize),
     /// Count, mean and the sum of squared deviations (Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance").
     Moments(usize),
+    /// The first and the last value that is not NULL, which is how Flink understands FIRST_VALUE and LAST_VALUE.
+    First(usize),
+    Last(usize),
 }
 
 impl Cell {
@@ -27,6 +30,7 @@ impl Cell {
             Self::Min(_) => out[0] = f64::INFINITY,
             Self::Max(_) => out[0] = f64::NEG_INFINITY,
             Self::Moments(_) => out[..3].fill(0.0),
+            Self::First(_) | Self::Last(_) => out[0] = f64::NAN,
         }
     }
 
@@ -48,6 +52,29 @@ impl Cell {
                 into[0] = count;
                 into[1] = mean;
             }
+            Self::First(_) if into[0].is_nan() => into[0] = x,
+            Self::First(_) => {}
+            Self::Last(_) => into[0] = x,
+        }
+    }
+
+    /// `into = x . into`, the value coming before what is in `into`.
+    fn prepend(self, into: &mut [f64], x: f64) {
+        if x.is_nan() {
+            return;
+        }
+        match self {
+            Self::Moments(_) if into[0] > 0.0 => {
+                let count = 1.0 + into[0];
+                let delta = into[1] - x;
+                into[2] += delta * delta * (into[0] / count);
+                into[1] = x + delta * (into[0] / count);
+                into[0] = count;
+            }
+            Self::First(_) => into[0] = x,
+            Self::Last(_) if !into[0].is_nan() => {}
+            // Neither counts, sums nor extremes know an order.
+            _ => self.append(into, x),
         }
     }
 
@@ -66,12 +93,16 @@ impl Cell {
                 into[1] += delta * (right[0] / count);
                 into[0] = count;
             }
+            Self::First(_) if !into[0].is_nan() => {}
+            Self::Last(_) if right[0].is_nan() => {}
+            Self::First(_) | Self::Last(_) => into[0] = right[0],
         }
     }
 
     fn argument(self) -> usize {
         match self {
-            Self::Count(a) | Self::Sum(a) | Self::Min(a) | Self::Max(a) | Self::Moments(a) => a,
+            Self::Count(a) | Self::Sum(a) | Self::Min(a) | Self::Max(a) => a,
+            Self::Moments(a) | Self::First(a) | Self::Last(a) => a,
         }
     }
 }
@@ -86,10 +117,31 @@ pub(crate) fn identity(cells: &[Cell], out: &mut [f64]) {
 }
 
 /// Takes one more row in, after all others.
-pub(crate) fn append(cells: &[Cell], into: &mut [f64], argument: impl Fn(usize) -> f64) {
+pub(crate) fn append(cells: &[Cell], into: &mut [f64], row: &[f64]) {
     let mut at = 0;
     for cell in cells {
-        cell.append(&mut into[at..], argument(cell.argument()));
+        cell.append(&mut into[at..], row[cell.argument()]);
+        at += cell.width();
+    }
+}
+
+/// Takes one more row in, before all others.
+pub(crate) fn prepend(cells: &[Cell], into: &mut [f64], row: &[f64]) {
+    let mut at = 0;
+    for cell in cells {
+        cell.prepend(&mut into[at..], row[cell.argument()]);
+        at += cell.width();
+    }
+}
+
+/// Takes a row in whose place is among the others: it is neither the first nor the last of them.
+pub(crate) fn include(cells: &[Cell], into: &mut [f64], row: &[f64]) {
+    let mut at = 0;
+    for cell in cells {
+        match cell {
+            Cell::Last(_) => cell.prepend(&mut into[at..], row[cell.argument()]),
+            _ => cell.append(&mut into[at..], row[cell.argument()]),
+        }
         at += cell.width();
     }
 }
@@ -122,6 +174,10 @@ pub(crate) enum Reading {
     Extreme {
         at: usize,
     },
+    /// FIRST_VALUE and LAST_VALUE.
+    Value {
+        at: usize,
+    },
     Variance {
         moments: usize,
         sample: bool,
@@ -134,15 +190,15 @@ pub(crate) enum Reading {
 
 impl Reading {
     /// NaN is NULL.
-    pub(crate) fn of(self, aggregate: &[f64], rows: usize) -> f64 {
+    pub(crate) fn of(self, aggregate: &[f64], rows: f64) -> f64 {
         match self {
-            Self::Rows => rows as f64,
+            Self::Rows => rows,
             Self::Count { count } => aggregate[count],
             Self::Sum { count, .. } | Self::Average { count, .. } if aggregate[count] == 0.0 => f64::NAN,
             Self::Sum { sum, .. } => aggregate[sum],
             Self::Average { count, sum } => aggregate[sum] / aggregate[count],
             Self::Extreme { at } if aggregate[at].is_infinite() => f64::NAN,
-            Self::Extreme { at } => aggregate[at],
+            Self::Extreme { at } | Self::Value { at } => aggregate[at],
             Self::Variance { moments, sample } => variance(&aggregate[moments..], sample),
             Self::Deviation { moments, sample } => variance(&aggregate[moments..], sample).sqrt(),
         }
@@ -158,31 +214,53 @@ fn variance(moments: &[f64], sample: bool) -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn merging_in_any_split_equals_appending_and_nulls_do_not_count() {
-        let cells = [Cell::Count(0), Cell::Sum(0), Cell::Min(0), Cell::Max(0), Cell::Moments(0)];
-        let values = [3.0, f64::NAN, 1.0, 4.0, 1.5, f64::NAN];
-        let fold = |values: &[f64]| {
-            let mut out = vec![f64::NAN; 7];
-            identity(&cells, &mut out);
-            values.iter().for_each(|x| append(&cells, &mut out, |_| *x));
-            out
-        };
-        let whole = fold(&values);
-        assert_eq!(whole[..4], [4.0, 9.5, 1.0, 4.0]);
-        assert!((Reading::Variance { moments: 4, sample: false }.of(&whole, 6) - 1.421_875).abs() < 1e-12);
-        for split in 0..=values.len() {
-            let mut left = fold(&values[..split]);
-            merge(&cells, &mut left, &fold(&values[split..]));
-            for (a, b) in left.iter().zip(&whole) {
-                assert!((a - b).abs() < 1e-12, "split at {split}: {left:?} is not {whole:?}");
-            }
+    const CELLS: [Cell; 7] =
+        [Cell::Count(0), Cell::Sum(0), Cell::Min(0), Cell::Max(0), Cell::Moments(0), Cell::First(0), Cell::Last(0)];
+
+    fn fold(values: &[f64]) -> Vec<f64> {
+        let mut out = vec![f64::NAN; 9];
+        identity(&CELLS, &mut out);
+        values.iter().for_each(|x| append(&CELLS, &mut out, &[*x]));
+        out
+    }
+
+    fn assert_near(found: &[f64], expected: &[f64], what: &str) {
+        for (a, b) in found.iter().zip(expected) {
+            let same = (a - b).abs() < 1e-12 || (a.is_nan() && b.is_nan()) || a == b;
+            assert!(same, "{what}: {found:?} is not {expected:?}");
         }
+    }
+
+    #[test]
+    fn merging_and_prepending_in_any_split_equal_appending() {
+        for values in [[3.0, f64::NAN, 1.0, 4.0, 1.5, f64::NAN], [f64::NAN, f64::NAN, 2.0, f64::NAN, 2.0, -7.5]] {
+            let whole = fold(&values);
+            for split in 0..=values.len() {
+                let mut left = fold(&values[..split]);
+                merge(&CELLS, &mut left, &fold(&values[split..]));
+                assert_near(&left, &whole, &format!("merged at {split}"));
+                let mut right = fold(&values[split..]);
+                values[..split].iter().rev().for_each(|x| prepend(&CELLS, &mut right, &[*x]));
+                assert_near(&right, &whole, &format!("prepended from {split}"));
+            }
+            let mut without = fold(&[values[0], values[1], values[2], values[4], values[5]]);
+            include(&CELLS, &mut without, &[values[3]]);
+            assert_near(&without, &whole, "included");
+        }
+    }
+
+    #[test]
+    fn nulls_do_not_count_and_over_no_value_there_is_none() {
+        let whole = fold(&[f64::NAN, 3.0, f64::NAN, 1.0, 4.0, 1.5, f64::NAN]);
+        assert_eq!(whole[..4], [4.0, 9.5, 1.0, 4.0]);
+        assert_eq!(whole[7..], [3.0, 1.5]);
+        assert!((Reading::Variance { moments: 4, sample: false }.of(&whole, 6.0) - 1.421_875).abs() < 1e-12);
         let nothing = fold(&[f64::NAN]);
-        assert!(Reading::Sum { count: 0, sum: 1 }.of(&nothing, 1).is_nan());
-        assert!(Reading::Extreme { at: 2 }.of(&nothing, 1).is_nan());
-        assert!(Reading::Deviation { moments: 4, sample: false }.of(&nothing, 1).is_nan());
-        assert!(Reading::Deviation { moments: 4, sample: true }.of(&fold(&[1.0]), 1).is_nan());
-        assert_eq!(Reading::Rows.of(&nothing, 1), 1.0);
+        assert!(Reading::Sum { count: 0, sum: 1 }.of(&nothing, 1.0).is_nan());
+        assert!(Reading::Extreme { at: 2 }.of(&nothing, 1.0).is_nan());
+        assert!(Reading::Value { at: 7 }.of(&nothing, 1.0).is_nan());
+        assert!(Reading::Deviation { moments: 4, sample: false }.of(&nothing, 1.0).is_nan());
+        assert!(Reading::Deviation { moments: 4, sample: true }.of(&fold(&[1.0]), 1.0).is_nan());
+        assert_eq!(Reading::Rows.of(&nothing, 1.0), 1.0);
     }
 }

@@ -4,8 +4,8 @@ use crate::event::{EventSpec, Field, FieldType, Schema, Value, time::parse_sql_t
 use crate::features::error::{QueryError, nearest};
 use crate::features::expr::{Arithmetic, Comparison, Expr};
 use crate::features::frames::Shape;
+use crate::features::layout::Layout;
 use crate::features::scalar::Function;
-use crate::features::window::Layout;
 use sqlparser::ast::{self, BinaryOperator, Ident, Spanned, UnaryOperator};
 use sqlparser::tokenizer::{Location, Span};
 use std::borrow::Cow;

@@ -1,13 +1,10 @@
-//! Compiles window calls: which rows a window names, and which aggregate of them is read.
+//! Compiles what a window says: whose rows, in which order, and how far back.
 
-use crate::event::FieldType;
-use crate::features::aggregate::{Cell, Reading};
-use crate::features::compile::{Compiler, Typed};
+use crate::features::compile::Compiler;
 use crate::features::error::{QueryError, nearest};
-use crate::features::expr::Expr;
 use crate::features::functions::UNITS;
+use crate::features::layout::Extent;
 use crate::features::print::identifier;
-use crate::features::window::{Call, Extent, Frame};
 use sqlparser::ast::{self, Spanned, WindowFrameBound};
 
 /// LAG and ROWS reach back at most so many rows.
@@ -17,165 +14,7 @@ const ROWS_BACK_MAX: u64 = 1_000_000;
 pub(super) type Shape = Option<Extent>;
 
 impl Compiler<'_> {
-    pub(super) fn window_call(&mut self, name: &str, call: &ast::Function) -> Result<Typed, QueryError> {
-        let here = self.here;
-        if let Some(because) = self.no_window_because {
-            return self.refuse(format!("{name} is a window function; {because}"));
-        }
-        let shape = match &call.over {
-            Some(ast::WindowType::WindowSpec(spec)) => self.shape(spec)?,
-            Some(ast::WindowType::NamedWindow(window)) => self.named_shape(window)?,
-            None => {
-                return self.refuse(format!(
-                    "{name} needs a window: {name}(...) OVER (PARTITION BY ... ORDER BY ... RANGE ...)"
-                ));
-            }
-        };
-        self.here = here;
-        if name == "LAG" {
-            return self.lag(call, shape);
-        }
-        let Some(extent) = shape else {
-            return self.refuse(format!(
-                "{name} needs a frame: ROWS BETWEEN 99 PRECEDING AND CURRENT ROW, or RANGE BETWEEN INTERVAL '5' MINUTE PRECEDING \
-                 AND CURRENT ROW; only LAG takes a window without one"
-            ));
-        };
-        let frame = self.frame(extent);
-        if name == "COUNT" && is_star(call) {
-            return Ok(self.read(
-                Call::Aggregate { frame, reading: Reading::Rows },
-                FieldType::Bigint,
-                "COUNT(*)",
-                shape,
-            ));
-        }
-        let arguments = self.arguments(name, call)?;
-        let [argument] = arguments[..] else {
-            return self.refuse(format!("{name} takes 1 argument; found {}", arguments.len()));
-        };
-        let Typed { expr, kind } = self.windowless(|this| this.lower(argument))?;
-        let text = format!("{name}({expr})");
-        let kept = kind.unwrap_or(FieldType::Double);
-        let result = match (name, kept) {
-            ("COUNT", _) => FieldType::Bigint,
-            ("SUM" | "MIN" | "MAX", FieldType::Bigint) => FieldType::Bigint,
-            ("MIN" | "MAX", FieldType::Timestamp) => FieldType::Timestamp,
-            (_, FieldType::Double | FieldType::Bigint) => FieldType::Double,
-            (_, found) => {
-                let hint = if found == FieldType::Boolean { "; write CASE WHEN x THEN 1 ELSE 0 END" } else { "" };
-                self.look_at(argument.span());
-                return self.refuse(format!("`{argument}` is a {found}; {name} takes numbers{hint}"));
-            }
-        };
-        let argument = self.keep(expr);
-        let reading = match name {
-            "COUNT" => Reading::Count { count: self.cell(frame, Cell::Count(argument)) },
-            "SUM" => Reading::Sum {
-                count: self.cell(frame, Cell::Count(argument)),
-                sum: self.cell(frame, Cell::Sum(argument)),
-            },
-            "AVG" => Reading::Average {
-                count: self.cell(frame, Cell::Count(argument)),
-                sum: self.cell(frame, Cell::Sum(argument)),
-            },
-            "MIN" => Reading::Extreme { at: self.cell(frame, Cell::Min(argument)) },
-            "MAX" => Reading::Extreme { at: self.cell(frame, Cell::Max(argument)) },
-            _ => {
-                let (moments, sample) = (self.cell(frame, Cell::Moments(argument)), name.ends_with("_SAMP"));
-                if name.starts_with("VAR") {
-                    Reading::Variance { moments, sample }
-                } else {
-                    Reading::Deviation { moments, sample }
-                }
-            }
-        };
-        Ok(self.read(Call::Aggregate { frame, reading }, result, &text, shape))
-    }
-
-    fn lag(&mut self, call: &ast::Function, shape: Shape) -> Result<Typed, QueryError> {
-        if shape.is_some() {
-            return self.refuse("LAG takes a window without a frame: OVER (PARTITION BY ... ORDER BY ...)");
-        }
-        let arguments = self.arguments("LAG", call)?;
-        let (argument, distance, default) = match arguments[..] {
-            [argument] => (argument, None, None),
-            [argument, distance] => (argument, Some(distance), None),
-            [argument, distance, default] => (argument, Some(distance), Some(default)),
-            _ => return self.refuse(format!("LAG takes 1 to 3 arguments; found {}", arguments.len())),
-        };
-        let distance = distance.map_or(Ok(1), |d| self.rows_back(d))?;
-        let value = self.windowless(|this| this.lower(argument))?;
-        if value.kind == Some(FieldType::String) {
-            self.look_at(argument.span());
-            return self.refuse(format!("`{argument}` is a string; LAG of text is not there yet"));
-        }
-        let mut text = format!("LAG({}, {distance}", value.expr);
-        let kept = value.kind;
-        let (expr, kind, default) = match default {
-            None => (value.expr, kept, None),
-            Some(default) => {
-                let default = self.windowless(|this| this.lower(default))?;
-                let (both, kind) = self.unify(vec![value, default], "LAG")?;
-                let [value, default] = both.try_into().expect("unify keeps the number of expressions");
-                text.push_str(&format!(", {default}"));
-                (value, kind, Some(default))
-            }
-        };
-        text.push(')');
-        let argument = self.keep(expr);
-        Ok(self.read(Call::Lag { argument, distance, default }, kind.unwrap_or(FieldType::Double), &text, shape))
-    }
-
-    /// Where the layout already reads the same, that is shared.
-    fn read(&mut self, call: Call, kind: FieldType, text: &str, shape: Shape) -> Typed {
-        let position = position_or_push(&mut self.layout.calls, call);
-        let extent = match shape {
-            None => String::new(),
-            Some(Extent::Rows(n)) => format!(" ROWS {n} PRECEDING"),
-            Some(Extent::RangeMs(ms)) => format!(" RANGE {ms} MS PRECEDING"),
-        };
-        let by = |name: &Option<String>| identifier(name.as_deref().unwrap_or_default());
-        let (entity, time) = (by(&self.spec.entity), by(&self.spec.time));
-        let text = format!("{text} OVER (PARTITION BY {entity} ORDER BY {time}{extent})");
-        Typed::new(Expr::Window { call: position, kind, text: text.into() }, kind)
-    }
-
-    fn keep(&mut self, expr: Expr) -> usize {
-        position_or_push(&mut self.layout.arguments, expr)
-    }
-
-    fn frame(&mut self, extent: Extent) -> usize {
-        let frames = &mut self.layout.frames;
-        frames.iter().position(|f| f.extent == extent).unwrap_or_else(|| {
-            frames.push(Frame { extent, cells: Vec::new(), width: 0 });
-            frames.len() - 1
-        })
-    }
-
-    /// The place of the cell in its frame's aggregate.
-    fn cell(&mut self, frame: usize, cell: Cell) -> usize {
-        let frame = &mut self.layout.frames[frame];
-        let mut at = 0;
-        for known in &frame.cells {
-            if *known == cell {
-                return at;
-            }
-            at += known.width();
-        }
-        frame.cells.push(cell);
-        frame.width += cell.width();
-        at
-    }
-
-    fn windowless<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, QueryError>) -> Result<T, QueryError> {
-        let before = self.no_window_because.replace("it cannot stand inside another one");
-        let result = f(self);
-        self.no_window_because = before;
-        result
-    }
-
-    fn named_shape(&mut self, window: &ast::Ident) -> Result<Shape, QueryError> {
+    pub(super) fn named_shape(&mut self, window: &ast::Ident) -> Result<Shape, QueryError> {
         if let Some((_, shape)) = self.named_windows.iter().find(|(name, _)| *name == window.value) {
             return Ok(*shape);
         }
@@ -191,7 +30,7 @@ impl Compiler<'_> {
     pub(super) fn shape(&mut self, spec: &ast::WindowSpec) -> Result<Shape, QueryError> {
         if let Some(base) = &spec.window_name {
             self.look_at(base.span);
-            return self.refuse("a window made from another one is not there yet: write it out");
+            return self.refuse("a window made from another one is not possible: write it out");
         }
         let (Some(entity), Some(time)) = (self.spec.entity.clone(), self.spec.time.clone()) else {
             return self
@@ -227,15 +66,24 @@ impl Compiler<'_> {
     }
 
     fn extent(&mut self, frame: &ast::WindowFrame) -> Result<Extent, QueryError> {
-        if !matches!(frame.end_bound, None | Some(WindowFrameBound::CurrentRow)) {
-            return self.refuse("a frame ends at CURRENT ROW: what follows has not arrived yet");
-        }
-        let start = match &frame.start_bound {
-            WindowFrameBound::Preceding(Some(start)) => start,
-            WindowFrameBound::Preceding(None) => {
-                return self.refuse("UNBOUNDED PRECEDING is not there yet; name a number of rows or an INTERVAL");
+        match &frame.end_bound {
+            None | Some(WindowFrameBound::CurrentRow) => {}
+            Some(WindowFrameBound::Following(_)) => {
+                return self.refuse("a frame ends at CURRENT ROW: what is FOLLOWING has not arrived yet");
             }
-            other => return self.refuse(format!("a frame starts at n PRECEDING; found {other}")),
+            Some(other) => return self.refuse(format!("a frame ends at CURRENT ROW; found {other}")),
+        }
+        let start = match (&frame.start_bound, frame.units) {
+            (WindowFrameBound::Preceding(Some(start)), _) => start,
+            (WindowFrameBound::CurrentRow, ast::WindowFrameUnits::Rows) => return Ok(Extent::Rows(0)),
+            (WindowFrameBound::CurrentRow, ast::WindowFrameUnits::Range) => return Ok(Extent::RangeMs(0)),
+            (WindowFrameBound::Preceding(None), _) => {
+                return self.refuse(
+                    "UNBOUNDED PRECEDING is not possible: a window has an edge, so that what an entity keeps has a bound; name a \
+                     number of rows or an INTERVAL",
+                );
+            }
+            (other, _) => return self.refuse(format!("a frame starts at n PRECEDING; found {other}")),
         };
         self.look_at(start.span());
         match (frame.units, &**start) {
@@ -250,7 +98,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn rows_back(&mut self, expr: &ast::Expr) -> Result<u64, QueryError> {
+    pub(super) fn rows_back(&mut self, expr: &ast::Expr) -> Result<u64, QueryError> {
         match literal(expr).and_then(|text| text.parse().ok()) {
             Some(n @ 0..=ROWS_BACK_MAX) => Ok(n),
             _ => {
@@ -275,21 +123,6 @@ impl Compiler<'_> {
             _ => self.refuse(format!("{possible}; found {interval}")),
         }
     }
-}
-
-fn position_or_push<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
-    list.iter().position(|known| *known == item).unwrap_or_else(|| {
-        list.push(item);
-        list.len() - 1
-    })
-}
-
-fn is_star(call: &ast::Function) -> bool {
-    matches!(&call.args, ast::FunctionArguments::List(list) if list.duplicate_treatment.is_none()
-        && list.clauses.is_empty()
-        && matches!(list.args[..], [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard)]))
-        && call.filter.is_none()
-        && call.null_treatment.is_none()
 }
 
 fn is_ascending(by: &ast::OrderByExpr) -> bool {

@@ -46,10 +46,21 @@ const SCALARS: [(&str, Function, Signature); 21] = [
 /// Compiled elsewhere, but a name that can be meant.
 const OTHERS: [&str; 6] = ["ROUND", "SUBSTRING", "TIMESTAMPDIFF", "EXTRACT", "CAST", "CASE"];
 
-/// The window functions that there are, and those that a later version will have.
-pub(super) const AGGREGATES: [&str; 10] =
-    ["COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV_POP", "STDDEV_SAMP", "VAR_POP", "VAR_SAMP", "LAG"];
-const AGGREGATES_TO_COME: [&str; 2] = ["FIRST_VALUE", "LAST_VALUE"];
+/// The window functions.
+pub(super) const AGGREGATES: [&str; 12] = [
+    "COUNT",
+    "SUM",
+    "AVG",
+    "MIN",
+    "MAX",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VAR_POP",
+    "VAR_SAMP",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "LAG",
+];
 
 const PARTS: [(&str, Part); 13] = [
     ("YEAR", Part::Year),
@@ -76,9 +87,6 @@ type Lowered = Result<Typed, QueryError>;
 impl Compiler<'_> {
     pub(super) fn function(&mut self, call: &ast::Function) -> Lowered {
         let name = call.name.to_string().to_uppercase();
-        if AGGREGATES_TO_COME.contains(&name.as_str()) {
-            return self.refuse(format!("{name} is not there yet; LAG and the aggregates are"));
-        }
         if AGGREGATES.contains(&name.as_str()) {
             return self.window_call(&name, call);
         }
@@ -143,8 +151,8 @@ impl Compiler<'_> {
             ast::FunctionArguments::None if plain => return Ok(Vec::new()),
             _ => return self.refuse(format!("{name} takes plain arguments only: no FILTER, IGNORE NULLS or subquery")),
         };
-        if matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct)) {
-            return self.refuse(format!("{name}(DISTINCT ...) is not there yet"));
+        if name != "COUNT" && matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct)) {
+            return self.refuse(format!("{name}(DISTINCT ...) is not possible; COUNT(DISTINCT x) is"));
         }
         let plain = |argument: &'e ast::FunctionArg| match argument {
             ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Ok(expr),
@@ -201,12 +209,27 @@ impl Compiler<'_> {
             "BIGINT" | "INT" | "INTEGER" => FieldType::Bigint,
             "BOOLEAN" => FieldType::Boolean,
             "VARCHAR" | "STRING" => FieldType::String,
-            _ => return self.refuse(format!("CAST gives DOUBLE, BIGINT, BOOLEAN or VARCHAR; found {target}")),
+            "TIMESTAMP" => FieldType::Timestamp,
+            _ => {
+                return self
+                    .refuse(format!("CAST gives DOUBLE, BIGINT, BOOLEAN, VARCHAR or TIMESTAMP; found {target}"));
+            }
         };
         let Typed { expr, kind: from } = self.lower(operand)?;
-        if from == Some(FieldType::Timestamp) && kind != FieldType::Bigint {
-            self.look_at(operand.span());
-            return self.refuse(format!("a timestamp can be cast to BIGINT (epoch milliseconds) only; found {target}"));
+        use FieldType::{Bigint, String, Timestamp};
+        match from {
+            Some(Timestamp) if !matches!(kind, Bigint | Timestamp) => {
+                self.look_at(operand.span());
+                return self
+                    .refuse(format!("a timestamp can be cast to BIGINT (epoch milliseconds) only; found {target}"));
+            }
+            Some(from) if kind == Timestamp && !matches!(from, String | Timestamp) => {
+                self.look_at(operand.span());
+                return self.refuse(format!(
+                    "`{operand}` is a {from}; only text such as '2026-01-31 12:00:00' can be cast to TIMESTAMP"
+                ));
+            }
+            _ => {}
         }
         Ok(Typed::new(Expr::Cast(kind, Box::new(expr)), kind))
     }

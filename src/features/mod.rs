@@ -1,17 +1,25 @@
 //! SQL text -> [`Plan`] -> [`FeatureVector`], and the windows that a plan keeps per entity.
 
 mod aggregate;
+mod calls;
 mod compile;
+mod distinct;
 mod error;
 mod expr;
 mod frames;
 mod functions;
+mod layout;
+mod panes;
 mod plan;
 mod print;
 mod query;
+mod rows;
 mod scalar;
+mod scratch;
+mod stack;
 #[cfg(test)]
 mod tests;
+mod view;
 mod window;
 
 pub use error::QueryError;

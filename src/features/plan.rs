@@ -3,9 +3,11 @@
 use crate::event::{Event, EventSpec, Field, FieldType, Schema, Value};
 use crate::features::error::QueryError;
 use crate::features::expr::{Expr, Row};
+use crate::features::layout::Layout;
 use crate::features::print::identifier;
 use crate::features::query;
-use crate::features::window::{Layout, WindowLimits, Windows};
+use crate::features::scratch::with_numbers;
+use crate::features::window::{WindowLimits, Windows};
 use crate::features::{Column, ColumnKind, FeatureVector};
 use std::fmt;
 use xxhash_rust::xxh3::xxh3_64;
@@ -36,8 +38,8 @@ pub struct Observed {
     /// Older than its entity's newest by more than the lateness: evaluated on the windows as they stand (it is in no window;
     /// LAG is the newest row), and not kept.
     pub late: bool,
-    /// Rows that left because of `rows_max`, not because no window sees them.
-    pub rows_dropped: u32,
+    /// Rows that merged into panes because of `rows_max`.
+    pub rows_merged: u32,
 }
 
 impl Plan {
@@ -72,6 +74,12 @@ impl Plan {
         !self.layout.calls.is_empty()
     }
 
+    /// What one exact row of an entity takes: its time, and a number for every expression that the windows read.
+    #[must_use]
+    pub fn window_row_bytes(&self) -> usize {
+        (1 + self.layout.arguments.len()) * size_of::<f64>()
+    }
+
     /// Whether these windows can be of this plan: what a snapshot loads is checked before it is used.
     #[must_use]
     pub fn fits(&self, windows: &Windows) -> bool {
@@ -92,11 +100,13 @@ impl Plan {
     #[must_use]
     pub fn observe(&self, event: &Event<'_>, windows: &mut Windows, limits: &WindowLimits) -> Observed {
         if !self.has_windows() {
-            return Observed { vector: self.vector(event, &[]), late: false, rows_dropped: 0 };
+            return Observed { vector: self.vector(event, &[]), late: false, rows_merged: 0 };
         }
         let row = Row { fields: &event.fields, windows: &[] };
-        let (results, late, rows_dropped) = windows.observe(&self.layout, row, event.time_ms, limits);
-        Observed { vector: self.vector(event, &results), late, rows_dropped }
+        with_numbers(self.layout.calls.len(), |results| {
+            let (late, rows_merged) = windows.observe(&self.layout, row, event.time_ms, limits, results);
+            Observed { vector: self.vector(event, results), late, rows_merged }
+        })
     }
 
     /// The features as if the event had been observed; changes nothing. `None`: an entity not seen yet.

@@ -3,8 +3,8 @@
 use crate::event::{EventSpec, FieldType, Schema};
 use crate::features::compile::Compiler;
 use crate::features::error::QueryError;
+use crate::features::layout::Layout;
 use crate::features::plan::{Output, Plan};
-use crate::features::window::Layout;
 use crate::features::{Column, ColumnKind};
 use sqlparser::ast::{self, SelectItem, SetExpr, Spanned, Statement, TableFactor};
 use sqlparser::dialect::AnsiDialect;
@@ -56,7 +56,7 @@ pub(super) fn compile(sql: &str, schema: &Schema, spec: &EventSpec) -> Result<Pl
             return compiler.refuse(format!("the window `{}` is defined twice", name.value));
         }
         let ast::NamedWindowExpr::WindowSpec(window) = definition else {
-            return compiler.refuse("a window made from another one is not there yet: write it out");
+            return compiler.refuse("a window made from another one is not possible: write it out");
         };
         let shape = compiler.shape(window)?;
         compiler.named_windows.push((name.value.clone(), shape));
@@ -79,7 +79,8 @@ pub(super) fn compile(sql: &str, schema: &Schema, spec: &EventSpec) -> Result<Pl
     if columns.len() > COLUMNS_MAX {
         return compiler.refuse(format!("the query has {} columns; at most {COLUMNS_MAX} are possible", columns.len()));
     }
-    let Compiler { inputs, layout, .. } = compiler;
+    let Compiler { inputs, mut layout, .. } = compiler;
+    layout.place_frames();
     let input_names = inputs.iter().map(|field| field.name.clone()).collect();
     Ok(Plan { columns, outputs, filter, inputs, input_names, layout, hash: 0 })
 }

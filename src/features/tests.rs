@@ -154,7 +154,7 @@ fn scalars_follow_sql() {
 #[test]
 fn refusals_name_the_place_what_was_found_and_what_is_possible() {
     let w = "OVER (PARTITION BY host ORDER BY ts ROWS 3 PRECEDING)";
-    let mut wrong = Vec::new();
+    let (mut wrong, mut told) = (Vec::new(), String::new());
     for (sql, place, says) in [
         ("SELECT x FROM", "1:14", "found: EOF"),
         ("SELECT x,\n  FROM events", "2:8", "an expression, found: FROM"),
@@ -213,7 +213,7 @@ fn refusals_name_the_place_what_was_found_and_what_is_possible() {
         (
             "SELECT AVG(x) OVER (PARTITION BY host ORDER BY ts ROWS UNBOUNDED PRECEDING) AS a FROM events",
             "1:8",
-            "UNBOUNDED PRECEDING is not there yet",
+            "a window has an edge",
         ),
         (
             "SELECT AVG(x) OVER (PARTITION BY host ORDER BY ts ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS a FROM events",
@@ -235,10 +235,44 @@ fn refusals_name_the_place_what_was_found_and_what_is_possible() {
             "1:8",
             "without a frame",
         ),
-        ("SELECT LAG(path) OVER (PARTITION BY host ORDER BY ts) AS a FROM events", "1:12", "LAG of text"),
+        ("SELECT LAG(path) OVER (PARTITION BY host ORDER BY ts) AS a FROM events", "1:12", "windows keep no text"),
         ("SELECT LAG(x, n) OVER (PARTITION BY host ORDER BY ts) AS a FROM events", "1:15", "a literal from 0"),
-        (&format!("SELECT COUNT(DISTINCT x) {w} AS a FROM events"), "1:8", "not there yet"),
-        (&format!("SELECT FIRST_VALUE(x) {w} AS a FROM events"), "1:8", "not there yet"),
+        (&format!("SELECT SUM(DISTINCT x) {w} AS a FROM events"), "1:8", "COUNT(DISTINCT x) is"),
+        (&format!("SELECT COUNT(DISTINCT x, y) {w} AS a FROM events"), "1:8", "COUNT takes 1 argument; found 2"),
+        (&format!("SELECT COUNT(DISTINCT *) {w} AS a FROM events"), "1:8", "does not take the argument `*`"),
+        (&format!("SELECT FIRST_VALUE(path) {w} AS a FROM events"), "1:20", "`path` is a string"),
+        (&format!("SELECT LAST_VALUE(x) RESPECT NULLS {w} AS a FROM events"), "1:8", "no FILTER, IGNORE NULLS"),
+        ("SELECT FIRST_VALUE(x) OVER (PARTITION BY host ORDER BY ts) AS a FROM events", "1:8", "needs a frame"),
+        (&format!("SELECT LEAD(x) {w} AS a FROM events"), "1:8", "no window function; possible are COUNT"),
+        (&format!("SELECT ROW_NUMBER() {w} AS a FROM events"), "1:8", "no window function"),
+        ("SELECT CAST(x AS TIMESTAMP) AS a FROM events", "1:13", "only text such as"),
+        ("SELECT CAST(ts AS DOUBLE) AS a FROM events", "1:13", "BIGINT (epoch milliseconds) only"),
+        ("SELECT path LIKE 'a' ESCAPE 'bc' AS a FROM events", "1:29", "one character in quotes"),
+        ("SELECT EXTRACT(HOUR FROM x) AS a FROM events", "1:26", "takes a timestamp"),
+        ("SELECT SUBSTRING(path FROM x) AS a FROM events", "1:28", "takes a bigint"),
+        ("SELECT x BETWEEN 'a' AND 2 AS a FROM events", "1:8", "values of one type"),
+        ("SELECT x IN (1, 'a') AS a FROM events", "1:8", "values of one type"),
+        ("SELECT x IN (SELECT 1) AS a FROM events", "1:8", "subquery"),
+        ("SELECT CASE WHEN ok THEN 1 ELSE 'a' END AS a FROM events", "1:8", "values of one type"),
+        ("SELECT COALESCE() AS a FROM events", "1:8", "takes 1 arguments; found 0"),
+        ("SELECT NULLIF(x) AS a FROM events", "1:8", "takes 2 arguments"),
+        ("SELECT INTERVAL '1' DAY AS a FROM events", "1:17", "RANGE only"),
+        (
+            "SELECT AVG(x) OVER (PARTITION BY host ORDER BY ts GROUPS 1 PRECEDING) AS a FROM events",
+            "1:58",
+            "GROUPS is not there",
+        ),
+        (
+            "SELECT AVG(x) OVER (PARTITION BY host ORDER BY ts ROWS BETWEEN 2 PRECEDING AND 1 PRECEDING) AS a FROM events",
+            "1:8",
+            "found 1 PRECEDING",
+        ),
+        (
+            "SELECT AVG(x) OVER (w ROWS 1 PRECEDING) AS a FROM events WINDOW w AS (PARTITION BY host ORDER BY ts)",
+            "1:21",
+            "write it out",
+        ),
+        ("SELECT AVG(x) OVER (PARTITION BY host ROWS 1 PRECEDING) AS a FROM events", "1:8", "found none"),
         (&format!("SELECT SUM(ok) {w} AS a FROM events"), "1:12", "CASE WHEN x"),
         (&format!("SELECT SUM(AVG(x) {w}) {w} AS a FROM events"), "1:12", "inside another"),
         (&format!("SELECT x FROM events WHERE AVG(x) {w} > 1"), "1:28", "WHERE cannot have one"),
@@ -249,12 +283,14 @@ fn refusals_name_the_place_what_was_found_and_what_is_possible() {
             continue;
         };
         let found = format!("{}:{}", error.line, error.column);
+        told.push_str(&format!("{sql}\n    {error}\n"));
         if !(place.is_empty() || found == place) || !error.message.contains(says) || error.line < 1 || error.column < 1
         {
             wrong.push(format!("{sql}\n  is refused at {found} ({place} expected): {}", error.message));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    insta::assert_snapshot!(told);
     let keyless = EventSpec { time: None, ..spec() };
     let sql = format!("SELECT AVG(x) {w} AS a FROM events");
     let error = Plan::compile(&sql, &Schema::new(&keyless).unwrap(), &keyless).unwrap_err();
@@ -311,7 +347,7 @@ fn drive(plan: &Plan, windows: &mut Windows, limits: &WindowLimits, time_ms: i64
     let peeked = plan.peek(&event, Some(windows), limits);
     let observed = plan.observe(&event, windows, limits);
     assert_eq!(format!("{peeked:?}"), format!("{:?}", observed.vector), "peek is observe without the trace");
-    (observed.vector.numbers.to_vec(), observed.late, observed.rows_dropped)
+    (observed.vector.numbers.to_vec(), observed.late, observed.rows_merged)
 }
 
 #[test]
@@ -323,19 +359,40 @@ fn rows_out_of_order_are_placed_by_time_and_late_ones_only_look() {
     assert_eq!(next(0, 1e20), (vec![1.0, 1e20, -1.0, 1e20], false, 0));
     assert_eq!(next(10_000, 1.0), (vec![2.0, 1e20, 1e20, 1e20], false, 0), "the interval is inclusive");
     assert_eq!(next(10_001, 2.0), (vec![2.0, 3.0, 1.0, 2.0], false, 0), "1e20 left no trace");
-    assert_eq!(next(6_000, 4.0), (vec![4.0, 1e20, 1e20, 2.0], false, 0), "its window reaches back to -4 s");
+    assert_eq!(next(6_000, 4.0), (vec![2.0, 1e20, 1e20, 1e20], false, 0), "its window is from -4 s to itself");
     assert_eq!(next(4_000, 8.0), (vec![3.0, 7.0, 2.0, 2.0], true, 0), "late: the windows as they stand");
     assert_eq!(next(10_001, 16.0), (vec![4.0, 23.0, 2.0, 16.0], false, 0), "the late one was not kept");
 }
 
 #[test]
-fn beyond_rows_max_the_oldest_leave_and_are_counted() {
+fn beyond_rows_max_the_oldest_merge_into_panes_and_are_counted() {
     let plan = compile(EARLY_AND_LATE).unwrap();
     let limits = WindowLimits { rows_max: 3, lateness_ms: 0 };
     let mut windows = Windows::default();
-    let dropped: u32 = (0..10).map(|t| drive(&plan, &mut windows, &limits, t, 1.0).2).sum();
-    assert_eq!((dropped, windows.rows()), (7, 3));
-    assert_eq!(drive(&plan, &mut windows, &limits, 10, 5.0).0, [3.0, 7.0, 1.0, 5.0]);
+    let merged: u32 = (0..10).map(|t| drive(&plan, &mut windows, &limits, t, 1.0).2).sum();
+    assert_eq!((merged, windows.rows(), windows.panes()), (7, 3, 7));
+    assert_eq!(drive(&plan, &mut windows, &limits, 10, 5.0).0, [11.0, 15.0, 1.0, 5.0]);
+    assert_eq!(drive(&plan, &mut windows, &limits, 10_004, 5.0).0[..2], [8.0, 16.0], "0 to 3 ms have left");
     assert_eq!(drive(&plan, &mut windows, &limits, 60_000, 5.0).0[..2], [1.0, 5.0]);
-    assert_eq!(windows.rows(), 2, "rows that no window can see leave on their own");
+    assert_eq!((windows.rows(), windows.panes()), (2, 0), "rows that no window can see leave on their own");
+}
+
+#[test]
+fn a_row_can_be_placed_among_the_panes() {
+    let sql = "SELECT COUNT(*) OVER w AS c, SUM(x) OVER w AS s, MIN(x) OVER w AS m, FIRST_VALUE(x) OVER w AS f, LAST_VALUE(x) OVER w AS v,
+        LAG(x, 1, -1.0) OVER o AS l FROM events
+        WINDOW w AS (PARTITION BY host ORDER BY ts RANGE INTERVAL '10' SECOND PRECEDING), o AS (PARTITION BY host ORDER BY ts)";
+    let plan = compile(sql).unwrap();
+    let limits = WindowLimits { rows_max: 2, lateness_ms: 9_000 };
+    let mut windows = Windows::default();
+    let mut next = |time_ms, x| drive(&plan, &mut windows, &limits, time_ms, x);
+    for (time_ms, x) in [(1_000, 1.0), (2_000, 2.0), (3_000, 3.0), (4_000, 4.0), (5_000, 5.0)] {
+        next(time_ms, x);
+    }
+    let (found, late, merged) = next(2_500, 0.5);
+    assert_eq!(found[..5], [3.0, 3.5, 0.5, 1.0, 0.5], "1 and 2 s are in panes");
+    assert!(found[5].is_nan(), "what was before it is not known any more");
+    assert!(!late && merged == 1);
+    assert_eq!(next(500, 8.0).0[..5], [2.0, 9.0, 1.0, 8.0, 1.0], "it came before the first pane, which it sees as one");
+    assert_eq!(next(5_000, 5.0).0, [8.0, 28.5, 0.5, 8.0, 5.0, 5.0]);
 }
