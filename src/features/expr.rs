@@ -86,7 +86,7 @@ impl Expr {
                 _ => Value::Null,
             },
             Self::Not(inner) => truth(inner.evaluate(row).truth().map(|b| !b)),
-            Self::IsNull(inner) => Value::Boolean(inner.evaluate(row) == Value::Null),
+            Self::IsNull(inner) => Value::Boolean(inner.with(row, |value| *value == Value::Null)),
             Self::Is(wanted, inner) => Value::Boolean(inner.evaluate(row).truth() == Some(*wanted)),
             Self::And(a, b) => match a.evaluate(row).truth() {
                 Some(false) => Value::Boolean(false),
@@ -104,8 +104,8 @@ impl Expr {
                     _ => Value::Null,
                 },
             },
-            Self::Arithmetic(op, a, b) => arithmetic(*op, &a.evaluate(row), &b.evaluate(row)),
-            Self::Compare(op, a, b) => truth(compare(&a.evaluate(row), &b.evaluate(row)).map(|o| op.holds(o))),
+            Self::Arithmetic(op, a, b) => a.with(row, |a| b.with(row, |b| arithmetic(*op, a, b))),
+            Self::Compare(op, a, b) => truth(a.with(row, |a| b.with(row, |b| compare(a, b))).map(|o| op.holds(o))),
             Self::In(needle, list) => {
                 let needle = needle.evaluate(row);
                 let mut unknown = needle == Value::Null;
@@ -122,10 +122,7 @@ impl Expr {
                 (Value::Text(text), Value::Text(pattern)) => truth(scalar::like(&text, &pattern, *escape)),
                 _ => Value::Null,
             },
-            Self::Case { arms, otherwise } => {
-                let taken = arms.iter().find(|(condition, _)| condition.evaluate(row).truth() == Some(true));
-                taken.map_or(otherwise.as_ref(), |(_, result)| result).evaluate(row)
-            }
+            Self::Case { arms, otherwise } => taken(arms, otherwise, row).evaluate(row),
             Self::Call(function, arguments) => function.evaluate(arguments, row),
             Self::Cast(kind, inner) => scalar::cast(*kind, inner.evaluate(row)),
             Self::Extract(part, inner) => match inner.evaluate(row) {
@@ -137,8 +134,26 @@ impl Expr {
 
     /// The value as a feature or as what a window keeps: NaN is NULL; a boolean is 1 or 0; text is 1 (only its presence counts).
     pub(crate) fn number(&self, row: Row<'_>) -> f64 {
-        to_number(&self.evaluate(row))
+        match self {
+            Self::Case { arms, otherwise } => taken(arms, otherwise, row).number(row),
+            _ => self.with(row, to_number),
+        }
     }
+
+    /// Calls `f` with the value, which is only copied where it has to be computed.
+    fn with<T>(&self, row: Row<'_>, f: impl FnOnce(&Value<'_>) -> T) -> T {
+        match self {
+            Self::Literal(value) => f(value),
+            Self::Field { slot, .. } => f(&row.fields[*slot]),
+            _ => f(&self.evaluate(row)),
+        }
+    }
+}
+
+/// The result of the first arm whose condition is true.
+fn taken<'e>(arms: &'e [(Expr, Expr)], otherwise: &'e Expr, row: Row<'_>) -> &'e Expr {
+    let taken = arms.iter().find(|(condition, _)| condition.evaluate(row).truth() == Some(true));
+    taken.map_or(otherwise, |(_, result)| result)
 }
 
 impl Comparison {
