@@ -1,5 +1,6 @@
 //! What every partition's engine is built from: the compiled configuration, shared and immutable.
 
+use super::snapshot::FORMAT;
 use crate::decision::DecisionSpec;
 use crate::event::{Decoder, EventSpec, Schema, SchemaError};
 use crate::features::{Plan, QueryError, WindowLimits};
@@ -69,11 +70,11 @@ impl Blueprint {
         Ok(Self { plan, decoder, models, fresh, decision, seed, limits, windows })
     }
 
-    /// What partition state is keyed by: the plan and the kinds of the models. Names, the decision and the limits may change under a state.
+    /// What partition state is keyed by: its shape, the plan and the kinds of the models. Names, the decision and the limits may change under a state.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
         let kinds: Vec<_> = self.models.iter().map(|model| &model.kind).collect();
-        xxh3_64_with_seed(format!("{kinds:?}").as_bytes(), self.plan.hash())
+        xxh3_64_with_seed(format!("{FORMAT} {kinds:?}").as_bytes(), self.plan.hash())
     }
 
     /// What each model learns from, in configuration order.

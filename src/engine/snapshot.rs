@@ -5,8 +5,9 @@ use super::partition::{Partition, State};
 use crate::learn::Globals;
 use std::sync::Arc;
 
-/// Changes with every change of the state's shape; another version's state is not read but warmed up anew.
-const FORMAT: u8 = 2;
+/// Changes with every change of the state's shape. It is part of [`Blueprint::state_hash`], so that the state of another version is
+/// not found and warms up anew.
+pub(super) const FORMAT: u8 = 2;
 
 /// What changed since the last snapshot, at `offset`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -154,7 +154,7 @@ impl<'a> Worker<'a> {
                     tracing::warn!(
                         partition,
                         offset,
-                        "the feature query or the models have changed: windows and detectors warm up anew"
+                        "the feature query, the models or the shape of the state have changed: windows and detectors warm up anew"
                     );
                 }
                 let globals = shared.globals.load_full();
