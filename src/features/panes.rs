@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// A new pane is begun when the newest one has this share of the rows that an entity may keep or has in panes.
 const PANE_SHARE: u64 = 16;
-/// Beyond so many, the two neighbours of the fewest rows become one: a pane has at most about a sixteenth of the rows in panes.
+/// Beyond so many, the two neighbours of the fewest rows become one: a pane has at most an eighth of the rows kept or in panes.
 const PANES_MAX: usize = 32;
 
 /// Oldest first.
