@@ -91,6 +91,7 @@ pub struct Metrics {
     events: Family<ByOutcome, Counter>,
     dead_letters: Family<ByReason, Counter>,
     alarms: Counter,
+    alarms_suppressed: Family<ByReason, Counter>,
     late: Counter,
     held_back: Counter,
     limit_hits: Family<ByLimit, Counter>,
@@ -137,6 +138,7 @@ impl Metrics {
             events: "events", "Records taken in, by what became of them";
             dead_letters: "dead_letters", "Records that could not be used, by reason";
             alarms: "alarms", "Scored events that went to a person";
+            alarms_suppressed: "alarms_suppressed", "Events strange enough for an alarm that raised none, by reason";
             late: "late_events", "Events later than the lateness: scored, but in no window";
             held_back: "held_back_events", "Events too strange for the detectors to learn from";
             limit_hits: "limit_hits", "What a bound of [limits] cost, by bound";
@@ -175,6 +177,12 @@ impl Metrics {
         }
         self.alarms.inc_by(std::mem::take(&mut tally.alarms));
         let (now, before) = (engine.counters, std::mem::replace(&mut tally.before, engine.counters));
+        for (reason, n) in [
+            ("quiet_feature", now.alarms_quieted - before.alarms_quieted),
+            ("open_alarm", now.alarms_in_open - before.alarms_in_open),
+        ] {
+            self.alarms_suppressed.get_or_create(&ByReason { reason }).inc_by(n);
+        }
         self.late.inc_by(now.late - before.late);
         self.held_back.inc_by(now.held_back - before.held_back);
         self.limit("entities", now.entities_evicted - before.entities_evicted);

@@ -91,6 +91,13 @@ fn every_key_can_be_changed() {
         kernel = "linear"
         [decision]
         threshold = 0.95
+        quiet_period = "10m"
+        [decision.features.z]
+        direction = "up"
+        min_change = 50
+        min_relative_change = 0.2
+        [decision.features."an other"]
+        direction = "down"
         [store]
         url = "sqlite:/var/lib/larum.db"
         keep = 0
@@ -179,6 +186,19 @@ fn the_shops_configuration_fits_its_traffic() {
     assert_eq!(config.event.entity.as_deref(), Some("host"));
 }
 
+#[test]
+fn a_rule_for_what_is_no_feature_names_the_nearest() {
+    let refused = |feature: &str| {
+        let text = with(&format!("[decision.features.{feature}]\nmin_change = 5\n"));
+        larum::cli::run::blueprint(&parse(&text)).map(drop).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused("latncy_ms"),
+        "[decision.features]: the query has no numeric feature `latncy_ms`; did you mean `latency_ms`?"
+    );
+    assert_eq!(refused("colour"), "[decision.features]: the query has no numeric feature `colour`");
+}
+
 /// One snapshot per refusal: a change of words is seen in review.
 macro_rules! refusals {
     ($($name:ident: $text:expr;)*) => {
@@ -234,7 +254,11 @@ refusals! {
     bad_rate: with("[decision]\nalarm_budget = \"20\"\n");
     rate_of_one: with("[decision]\nfalse_alarm_rate = 1.0\n");
     threshold_nan: with("[decision]\nthreshold = nan\n");
-    decision_key_of_later: with("[decision]\nmin_change = 3\n");
+    decision_key_of_a_feature: with("[decision]\nmin_change = 3\n");
+    bad_direction: with("[decision.features.latency_ms]\ndirection = \"upwards\"\n");
+    bad_change: with("[decision.features.latency_ms]\nmin_change = -1\nmin_relative_change = nan\nmin_chnge = 1\n");
+    feature_rule_that_is_no_table: with("[decision.features]\nlatency_ms = 50\n");
+    bad_quiet_period: with("[decision]\nquiet_period = \"ten minutes\"\n");
     postgres: with("[store]\nurl = \"postgres://localhost/larum\"\n");
     horizon_below_retention: with("[store]\nretention = \"100d\"\n");
     listen_to_everyone: with("[api]\nlisten = \"0.0.0.0:8080\"\n");

@@ -3,7 +3,7 @@
 use super::args::CheckArgs;
 use super::run::blueprint;
 use crate::config::{Config, StoreConfig};
-use crate::decision::DecisionSpec;
+use crate::decision::{DecisionSpec, Direction};
 use crate::kafka::{Client, Topics};
 use anyhow::bail;
 use std::io::Write;
@@ -28,6 +28,24 @@ pub fn run(args: CheckArgs) -> anyhow::Result<()> {
         DecisionSpec::Threshold(threshold) => format!("score of at least {threshold}"),
     };
     writeln!(out, "alarm        {decision}")?;
+    if config.quiet.period_ms > 0 {
+        let seconds = config.quiet.period_ms as f64 / 1_000.0;
+        writeln!(out, "quiet        an entity for {seconds} s of event time after its alarm")?;
+    }
+    for rule in &config.quiet.features {
+        let direction = match rule.direction {
+            Direction::Up => "down, or up",
+            Direction::Down => "up, or down",
+            Direction::Both => "up or down",
+        };
+        writeln!(
+            out,
+            "quiet        {} {direction} by less than {} or {} % of its expected value",
+            rule.feature,
+            rule.min_change,
+            rule.min_relative_change * 100.0
+        )?;
+    }
     writeln!(out, "store        {} (keeps {} of ordinary rows)", config.store.url, config.store.keep)?;
     writeln!(out, "\n{}", blueprint.plan)?;
     if args.connect {

@@ -35,14 +35,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 /// When the fields, the query or a model is not possible.
 pub fn blueprint(config: &Config) -> anyhow::Result<Arc<Blueprint>> {
     let query = &config.features;
-    match Blueprint::new(
-        &config.event,
-        &query.sql,
-        config.models.clone(),
-        config.decision,
-        config.seed,
-        engine_limits(config),
-    ) {
+    let limits = engine_limits(config);
+    let blueprint =
+        Blueprint::new(&config.event, &query.sql, config.models.clone(), config.decision, config.seed, limits);
+    match blueprint.and_then(|blueprint| blueprint.quieted(&config.quiet)) {
         Ok(blueprint) => Ok(Arc::new(blueprint)),
         Err(BlueprintError::Query(error)) => {
             Err(query.refused(error.line as usize, error.column as usize, &error.message).into())

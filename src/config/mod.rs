@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub use problem::{FeatureQuery, Problem, Refused};
 
-use crate::decision::DecisionSpec;
+use crate::decision::{DecisionSpec, QuietSpec};
 use crate::event::EventSpec;
 use crate::model::ModelSpec;
 
@@ -24,6 +24,8 @@ pub struct Config {
     pub features: FeatureQuery,
     pub models: Vec<ModelSpec>,
     pub decision: DecisionSpec,
+    /// What of `[decision]` keeps alarms quiet.
+    pub quiet: QuietSpec,
     pub store: StoreConfig,
     pub api: ApiConfig,
     pub limits: Limits,

@@ -10,7 +10,7 @@ use super::kafka::kafka;
 use super::problem::{FeatureQuery, Problem, Refused};
 use super::table::{Document, Found, Table};
 use super::{ApiConfig, Config, Limits, StoreConfig, text};
-use crate::decision::DecisionSpec;
+use crate::decision::{DecisionSpec, Direction, FeatureRule, QuietSpec};
 use crate::event::{EventSpec, Field, FieldType};
 use crate::model::{Kernel, Kind, ModelSpec};
 
@@ -39,12 +39,14 @@ pub(super) fn config(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<Strin
     let root = Table::root(&document, root.get_ref(), &keys);
     let limits = limits(&root);
     let event = event(&root, &limits);
+    let (decision, quiet) = decision(&root);
     let config = Config {
         kafka: kafka(&root),
         features: features(&root, path, &event),
         event,
         models: models(&root),
-        decision: decision(&root),
+        decision,
+        quiet,
         store: store(&root),
         api: api(&root),
         seed: root.count("seed", SEED, 0..=i64::MAX as u64),
@@ -225,10 +227,10 @@ fn model_name(name: &str) -> Result<String, String> {
     Err("a model's name is 1 to 64 of a-z, A-Z, 0-9, `.`, `_` and `-`".into())
 }
 
-fn decision(root: &Table<'_>) -> DecisionSpec {
-    let keys = ["alarm_budget", "false_alarm_rate", "threshold"];
+fn decision(root: &Table<'_>) -> (DecisionSpec, QuietSpec) {
+    let keys = ["alarm_budget", "false_alarm_rate", "threshold", "quiet_period", "features"];
     let decision = root.table("decision", &keys);
-    let mut given = keys.iter().filter(|key| decision.has(key));
+    let mut given = keys[..3].iter().filter(|key| decision.has(key));
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
         let message = format!("[decision] has both `{first}` and `{second}`");
         decision.wrong(second, message, "a second rule", "take one of alarm_budget, false_alarm_rate and threshold");
@@ -240,13 +242,46 @@ fn decision(root: &Table<'_>) -> DecisionSpec {
         "a share of the events, above 0 and below 1",
     );
     let threshold = decision.number("threshold", |score| 0.0 < score && score < 1.0, "a score, above 0 and below 1");
-    match (budget, rate, threshold) {
+    let quiet = QuietSpec {
+        period_ms: decision.parsed("quiet_period", text::duration_or_zero_ms).unwrap_or(0),
+        features: feature_rules(&decision.any_table("features")),
+    };
+    let decision = match (budget, rate, threshold) {
         (_, Some(rate), _) => DecisionSpec::FalseAlarmRate(rate),
         (_, _, Some(score)) => DecisionSpec::Threshold(score),
         (budget, ..) => {
             let (alarms, per_ms) = budget.unwrap_or((20.0, 86_400_000.0));
             DecisionSpec::AlarmBudget { alarms, per_ms }
         }
+    };
+    (decision, quiet)
+}
+
+/// `[decision.features.<name>]`, in the order of the file.
+fn feature_rules(features: &Table<'_>) -> Vec<FeatureRule> {
+    let rule = |name: &str| {
+        let rule = features.table(name, &["direction", "min_change", "min_relative_change"]);
+        let at_least_zero = |number| (0.0..f64::INFINITY).contains(&number);
+        FeatureRule {
+            feature: name.into(),
+            direction: rule.parsed("direction", direction).unwrap_or_default(),
+            min_change: rule
+                .number("min_change", at_least_zero, "a change in the feature's unit, at least 0")
+                .unwrap_or(0.0),
+            min_relative_change: rule
+                .number("min_relative_change", at_least_zero, "a share of the expected value, at least 0: 0.2 is 20 %")
+                .unwrap_or(0.0),
+        }
+    };
+    features.in_order().iter().map(|(name, _)| rule(name.value)).collect()
+}
+
+fn direction(text: &str) -> Result<Direction, String> {
+    match text {
+        "up" => Ok(Direction::Up),
+        "down" => Ok(Direction::Down),
+        "both" => Ok(Direction::Both),
+        _ => Err("\"up\", \"down\" or \"both\"".into()),
     }
 }
 

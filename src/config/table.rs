@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::text;
 
 /// Keys that a later version will know: better said than "unknown".
-const LATER: [&str; 4] = ["decision.direction", "decision.min_change", "decision.min_relative_change", "api.tokens"];
+const LATER: [&str; 1] = ["api.tokens"];
 
 /// A value and the bytes it stands on.
 #[derive(Debug, Clone)]

@@ -5,6 +5,21 @@
 /// # Errors
 /// A sentence that says what a duration looks like.
 pub fn duration_ms(text: &str) -> Result<i64, String> {
+    match milliseconds(text) {
+        Some(ms) if ms > 0 => Ok(ms),
+        _ => Err("a duration is a whole number above zero and a unit: 500ms, 30s, 5m, 12h or 7d".into()),
+    }
+}
+
+/// The same, where `0s` means never.
+///
+/// # Errors
+/// A sentence that says what is possible.
+pub fn duration_or_zero_ms(text: &str) -> Result<i64, String> {
+    milliseconds(text).ok_or_else(|| "a duration is a whole number and a unit: 0s, 30s, 5m, 12h or 7d".into())
+}
+
+fn milliseconds(text: &str) -> Option<i64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit_ms = match &text[digits..] {
         "ms" => 1,
@@ -12,12 +27,9 @@ pub fn duration_ms(text: &str) -> Result<i64, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => 0,
+        _ => return None,
     };
-    match text[..digits].parse::<i64>().ok().and_then(|n| n.checked_mul(unit_ms)) {
-        Some(ms) if ms > 0 => Ok(ms),
-        _ => Err("a duration is a whole number above zero and a unit: 500ms, 30s, 5m, 12h or 7d".into()),
-    }
+    text[..digits].parse::<i64>().ok().and_then(|n| n.checked_mul(unit_ms))
 }
 
 /// `20/day`, `5/hour` -> (how many, per so many milliseconds).
@@ -114,7 +126,9 @@ mod tests {
         }
         for text in ["", "5", "s", "-5s", "0s", "5 s", "1.5h", "5min", "99999999999999d"] {
             assert!(duration_ms(text).is_err(), "{text}");
+            assert_eq!(duration_or_zero_ms(text), if text == "0s" { Ok(0) } else { duration_or_zero_ms("") }, "{text}");
         }
+        assert_eq!(duration_or_zero_ms("5m"), Ok(300_000));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 mod calibration;
 mod decider;
 mod guard;
+mod quiet;
 mod table;
 
 pub use calibration::{CALIBRATION_MEMORY, Calibration, ENTRIES_MAX, ENTRIES_MIN, Judgement};
 pub use decider::{Decider, DecisionSpec};
 pub use guard::{GUARD_LEVEL, LEAK, held_back};
+pub use quiet::{Direction, FeatureRule, Levels, QuietError, QuietSpec, Rules, Watch};
 pub use table::Table;
 
 /// The score of a surprise `s = -log10 p`: in [0, 1), p = .001 is .5.

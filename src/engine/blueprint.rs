@@ -1,7 +1,7 @@
 //! What every partition's engine is built from: the compiled configuration, shared and immutable.
 
 use super::snapshot::FORMAT;
-use crate::decision::DecisionSpec;
+use crate::decision::{DecisionSpec, QuietError, QuietSpec, Rules};
 use crate::event::{Decoder, EventSpec, Schema, SchemaError};
 use crate::features::{Plan, QueryError, WindowLimits};
 use crate::model::{CATEGORIES_MAX, LearnsFrom, Model, ModelError, ModelSpec};
@@ -33,6 +33,8 @@ pub enum BlueprintError {
     Query(#[from] QueryError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Quiet(#[from] QuietError),
 }
 
 /// The compiled configuration. Build it once and share it.
@@ -44,6 +46,8 @@ pub struct Blueprint {
     /// A fresh instance of every model, in configuration order.
     pub(super) fresh: Vec<Model>,
     pub decision: DecisionSpec,
+    /// By default nothing stays quiet.
+    pub(super) quiet: Rules,
     pub seed: u64,
     pub limits: EngineLimits,
     pub(super) windows: WindowLimits,
@@ -67,7 +71,16 @@ impl Blueprint {
         let decoder = Decoder::new(event, plan.inputs())?;
         let fresh = models.iter().map(|spec| Model::new(spec, plan.columns())).collect::<Result<Vec<_>, _>>()?;
         let windows = WindowLimits { rows_max: limits.window_rows_max, lateness_ms: event.lateness_ms };
-        Ok(Self { plan, decoder, models, fresh, decision, seed, limits, windows })
+        Ok(Self { plan, decoder, models, fresh, decision, quiet: Rules::default(), seed, limits, windows })
+    }
+
+    /// The same, with what `spec` keeps quiet.
+    ///
+    /// # Errors
+    /// When a rule is for what is not among the query's numeric columns.
+    pub fn quieted(self, spec: &QuietSpec) -> Result<Self, BlueprintError> {
+        let quiet = Rules::new(spec, self.plan.columns())?;
+        Ok(Self { quiet, ..self })
     }
 
     /// What partition state is keyed by: its shape, the plan and the kinds of the models. Names, the decision and the limits may change under a state.

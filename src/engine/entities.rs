@@ -1,18 +1,27 @@
-//! The windows of a partition's entities, bounded: the entity not seen for longest goes first.
+//! What a partition keeps of its entities, bounded: the entity not seen for longest goes first.
 
+use crate::decision::Watch;
 use crate::features::Windows;
 use foldhash::fast::FixedState;
 use hashlink::LinkedHashMap;
+use serde::{Deserialize, Serialize};
+
+/// What is kept of one entity.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) windows: Windows,
+    pub(super) watch: Watch,
+}
 
 #[derive(Debug, Default)]
 struct Entity {
-    windows: Windows,
+    kept: Kept,
     last_seen: i64,
     /// Changed since the last snapshot.
     dirty: bool,
 }
 
-/// Windows by entity, in the order in which the entities were last seen.
+/// What is kept by entity, in the order in which the entities were last seen.
 #[derive(Debug)]
 pub(super) struct Entities {
     by_name: LinkedHashMap<Box<str>, Entity, FixedState>,
@@ -22,8 +31,8 @@ pub(super) struct Entities {
     max: usize,
 }
 
-/// One entity of a snapshot: its name, the offset that saw it last, and its windows (`None`: forgotten).
-pub(super) type Saved = (Box<str>, i64, Option<Windows>);
+/// One entity of a snapshot: its name, the offset that saw it last, and what is kept of it (`None`: forgotten).
+pub(super) type Saved = (Box<str>, i64, Option<Kept>);
 
 impl Entities {
     pub(super) fn new(max: usize) -> Self {
@@ -34,12 +43,19 @@ impl Entities {
         self.by_name.len()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<(&Windows, i64)> {
-        self.by_name.get(name).map(|entity| (&entity.windows, entity.last_seen))
+    pub(super) fn get(&self, name: &str) -> Option<(&Kept, i64)> {
+        self.by_name.get(name).map(|entity| (&entity.kept, entity.last_seen))
     }
 
-    /// The windows of `name`, which is seen at `offset`. True when another entity had to go for it.
-    pub(super) fn touch(&mut self, name: &str, offset: i64) -> (&mut Windows, bool) {
+    /// The watch over `name`, for the event that has just [touched](Self::touch) it.
+    pub(super) fn watch_mut(&mut self, name: &str) -> &mut Watch {
+        let entity = self.by_name.get_mut(name).expect("the event has touched its entity");
+        assert!(entity.dirty, "what changes is in the next snapshot");
+        &mut entity.kept.watch
+    }
+
+    /// What is kept of `name`, which is seen at `offset`. True when another entity had to go for it.
+    pub(super) fn touch(&mut self, name: &str, offset: i64) -> (&mut Kept, bool) {
         let mut evicted = false;
         if let Some(entity) = self.by_name.to_back(name) {
             entity.last_seen = offset;
@@ -54,11 +70,11 @@ impl Entities {
                 self.gone.push(oldest);
                 evicted = true;
             }
-            self.by_name.insert(name.into(), Entity { windows: Windows::default(), last_seen: offset, dirty: true });
+            self.by_name.insert(name.into(), Entity { kept: Kept::default(), last_seen: offset, dirty: true });
             self.dirty.push(name.into());
         }
         let entity = self.by_name.get_mut(name).expect("it was there or has just been put there");
-        (&mut entity.windows, evicted)
+        (&mut entity.kept, evicted)
     }
 
     /// What changed since the last call.
@@ -74,15 +90,15 @@ impl Entities {
                 && entity.dirty
             {
                 entity.dirty = false;
-                changes.push((name, entity.last_seen, Some(entity.windows.clone())));
+                changes.push((name, entity.last_seen, Some(entity.kept.clone())));
             }
         }
         changes
     }
 
     /// Takes up entities saved earlier; they come in the order in which they were last seen.
-    pub(super) fn restore(&mut self, name: Box<str>, last_seen: i64, windows: Windows) {
-        self.by_name.insert(name, Entity { windows, last_seen, dirty: false });
+    pub(super) fn restore(&mut self, name: Box<str>, last_seen: i64, kept: Kept) {
+        self.by_name.insert(name, Entity { kept, last_seen, dirty: false });
     }
 }
 
@@ -99,7 +115,8 @@ mod tests {
         assert!(!entities.touch("a", 2).1);
         assert!(entities.touch("c", 3).1);
         assert!(entities.get("b").is_none() && entities.get("a").is_some());
-        let changes: Vec<_> = entities.changes().into_iter().map(|(name, seen, w)| (name, seen, w.is_some())).collect();
+        let changes: Vec<_> =
+            entities.changes().into_iter().map(|(name, seen, kept)| (name, seen, kept.is_some())).collect();
         assert_eq!(changes, [("b".into(), 0, false), ("a".into(), 2, true), ("c".into(), 3, true)]);
         assert!(entities.changes().is_empty());
     }

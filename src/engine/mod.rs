@@ -2,6 +2,7 @@
 //!
 //! The service, `larum replay`, the tests and the benches all drive this one engine.
 
+mod alarm;
 mod blueprint;
 mod entities;
 mod partition;

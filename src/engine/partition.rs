@@ -2,7 +2,7 @@
 
 use super::blueprint::Blueprint;
 use super::entities::Entities;
-use crate::decision::{self, Calibration, Decider};
+use crate::decision::{self, Calibration, Decider, Levels};
 use crate::draw::{Draw, Purpose};
 use crate::event::{Event, Record, Rejection};
 use crate::features::FeatureVector;
@@ -93,6 +93,10 @@ pub struct Counters {
     pub entities_evicted: u64,
     pub window_rows_merged: u64,
     pub categories_forgotten: u64,
+    /// Alarming events that only quieted features made strange.
+    pub alarms_quieted: u64,
+    /// Alarming events of entities whose alarm was open.
+    pub alarms_in_open: u64,
 }
 
 /// What a snapshot keeps beside the entities.
@@ -104,6 +108,8 @@ pub(super) struct State {
     pub(super) detectors: Vec<Model>,
     pub(super) calibration: Calibration,
     pub(super) decider: Decider,
+    /// Of all entities together.
+    pub(super) levels: Levels,
     /// Events since the calibration was last computed anew, and whether an adoption waits for it.
     pub(super) since_recalibration: u64,
     pub(super) recalibration_due: bool,
@@ -115,7 +121,7 @@ pub(super) struct State {
 /// The engine of one partition.
 #[derive(Debug)]
 pub struct Partition {
-    blueprint: Arc<Blueprint>,
+    pub(super) blueprint: Arc<Blueprint>,
     topic: Arc<str>,
     partition: i32,
     draw: Draw,
@@ -147,6 +153,7 @@ impl Partition {
                 detectors,
                 calibration: Calibration::new(&parts, draw),
                 decider: Decider::new(blueprint.decision, partitions),
+                levels: Levels::default(),
                 since_recalibration: 0,
                 // The first models are adopted, too: recovery from the very first offset adopts them again.
                 recalibration_due: true,
@@ -249,8 +256,8 @@ impl Partition {
         }
         self.state.since_recalibration += 1;
 
-        let (windows, evicted) = self.entities.touch(&event.entity, offset);
-        let observed = blueprint.plan.observe(event, windows, &blueprint.windows);
+        let (kept, evicted) = self.entities.touch(&event.entity, offset);
+        let observed = blueprint.plan.observe(event, &mut kept.windows, &blueprint.windows);
         self.counters.entities_evicted += u64::from(evicted);
         self.counters.late += u64::from(observed.late);
         self.counters.window_rows_merged += u64::from(observed.rows_merged);
@@ -260,7 +267,7 @@ impl Partition {
         let judgement = self.state.calibration.judge(&strangeness);
         let warmup = self.warmup();
         let surprise = if warmup.is_some() { 0.0 } else { judgement.total.unwrap_or(0.0) };
-        let alarm = warmup.is_none() && self.state.decider.decide(event.time_ms, surprise);
+        let alarm = warmup.is_none() && self.alarm(event, surprise, &observed.vector);
         let probabilities = self.probabilities(&x);
         let contributions = alarm.then(|| self.contributions(&x, &judgement.parts));
         let scores = judgement.parts.iter().map(|part| part.map_or(0.0, decision::score)).collect();
@@ -276,6 +283,10 @@ impl Partition {
             }
             let forgotten = self.state.encoder.learn(&observed.vector, blueprint.limits.categories_max);
             self.counters.categories_forgotten += u64::from(forgotten);
+            if blueprint.quiet.has_features() {
+                let watch = self.entities.watch_mut(&event.entity);
+                blueprint.quiet.learn(watch, &mut self.state.levels, &observed.vector.numbers);
+            }
         }
         let background = self.sample_background(index, event.time_ms);
 
@@ -304,7 +315,7 @@ impl Partition {
         if !self.blueprint.plan.selects(event) {
             return None;
         }
-        let windows = self.entities.get(&event.entity).map(|(windows, _)| windows);
+        let windows = self.entities.get(&event.entity).map(|(kept, _)| &kept.windows);
         Some(self.predict_features(self.blueprint.plan.peek(event, windows, &self.blueprint.windows)))
     }
 
@@ -329,7 +340,7 @@ impl Partition {
         models(&self.parts, &self.state.detectors, &self.globals.models)
     }
 
-    fn strangeness(&self, x: &Encoded) -> Vec<Option<f64>> {
+    pub(super) fn strangeness(&self, x: &Encoded) -> Vec<Option<f64>> {
         strangeness(self.models(), x)
     }
 

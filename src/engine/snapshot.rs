@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Changes with every change of the state's shape. It is part of [`Blueprint::state_hash`], so that the state of another version is
 /// not found and warms up anew.
-pub(super) const FORMAT: u8 = 2;
+pub(super) const FORMAT: u8 = 3;
 
 /// What changed since the last snapshot, at `offset`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Snapshot {
     pub plan_hash: u64,
     /// Everything but the entities.
     pub state: Vec<u8>,
-    /// Name, offset that saw it last, windows; without windows the entity is forgotten.
+    /// Name, offset that saw it last, what is kept of it; without that the entity is forgotten.
     pub entities: Vec<(String, i64, Option<Vec<u8>>)>,
 }
 
@@ -35,9 +35,8 @@ pub struct RestoreError {
 impl Partition {
     /// The state as it is, as the changes since the last call.
     pub fn snapshot(&mut self) -> Snapshot {
-        let encode = |windows| {
-            postcard::to_stdvec(&windows).expect("windows are plain numbers: writing them to memory cannot fail")
-        };
+        let encode =
+            |kept| postcard::to_stdvec(&kept).expect("an entity is plain numbers: writing them to memory cannot fail");
         let mut state = vec![FORMAT];
         state.extend(
             postcard::to_stdvec(&self.state).expect("the state is plain data: writing it to memory cannot fail"),
@@ -50,7 +49,7 @@ impl Partition {
                 .entities
                 .changes()
                 .into_iter()
-                .map(|(name, seen, windows)| (name.into_string(), seen, windows.map(encode)))
+                .map(|(name, seen, kept)| (name.into_string(), seen, kept.map(encode)))
                 .collect(),
         }
     }
@@ -77,9 +76,9 @@ impl Partition {
         let mut engine = Self::new(blueprint, topic, partition, partitions, state.offset, globals);
         engine.state = state;
         engine.state.decider.reconfigure(engine.blueprint().decision, partitions);
-        for (name, seen, windows) in entities {
-            let windows = postcard::from_bytes(&windows).map_err(|e| error(format!("entity {name:?}: {e}")))?;
-            engine.entities.restore(name.into_boxed_str(), seen, windows);
+        for (name, seen, kept) in entities {
+            let kept = postcard::from_bytes(&kept).map_err(|e| error(format!("entity {name:?}: {e}")))?;
+            engine.entities.restore(name.into_boxed_str(), seen, kept);
         }
         Ok(engine)
     }
