@@ -35,7 +35,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const KEPT_FOR_THE_END: Duration = Duration::from_millis(1_500);
 /// How long the end waits for events, and then for labels, that are on their way.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-const LABELS_PATIENCE: Duration = Duration::from_secs(2);
+const LABELS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the threads of the demo count, for the line and the end.
 #[derive(Debug, Default)]
