@@ -1,4 +1,4 @@
-//! The entries of the label log. How they look on the wire is `kafka::wire`'s business.
+//! The entries of the label log. How they look on the wire is `wire`'s business.
 
 use crate::features::FeatureVector;
 use crate::model::Label;
