@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "the system tests use the rest of it")]
 #[path = "../../tests/system/kafka.rs"]
 mod kafka;
+#[path = "../../tests/system/process.rs"]
 mod process;
 mod relay;
 mod service;
@@ -17,7 +18,7 @@ use larum::kafka::EmbeddedBroker;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) const PARTITIONS: i32 = 4;
 pub(crate) const EVENTS_TOPIC: &str = "requests";
@@ -154,35 +155,4 @@ fn delete(brokers: &str, topics: &[&str]) {
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-/// Asks until the answer is there; panics with `what` when it is not there in time.
-pub(crate) fn wait_for<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {within:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A port on the loopback that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The end of a process's log, shown when it fails.
-pub(crate) fn log_tail(path: &std::path::Path) -> String {
-    let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    format!("{}:\n{}", path.display(), lines[lines.len().saturating_sub(40)..].join("\n"))
-}
-
-/// Sends a signal by name (`TERM`) to a process this bench started.
-pub(crate) fn signal(child: &std::process::Child, name: &str) {
-    let id = child.id().to_string();
-    let status = std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
-    assert!(status.success(), "kill -{name} {id}: {status}");
 }

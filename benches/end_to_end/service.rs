@@ -1,6 +1,7 @@
 //! One run of the `larum` binary over the whole events topic, with a fresh group and store, watched from outside.
 
-use crate::{EVENTS_TOPIC, Measured, log_tail, process, signal, wait_for, workload};
+use crate::process::{self, free_port, log_tail, signal, wait_for};
+use crate::{EVENTS_TOPIC, Measured, workload};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::path::Path;
@@ -43,7 +44,7 @@ pub(crate) fn run(brokers: &str, name: &str, keep: f64, events: u64) -> Measured
     let (first, begin) = reached("the first commit", 1);
     let (_, end) = reached("the last commit", events);
     let cpu = process::cpu_seconds(process);
-    let peak_mib = Some(process::peak_mib(process));
+    let peak_mib = Some(process::peak_kib(process) / 1024);
     let million = events as f64 / 1e6;
     let threads = process::cpu_seconds_by_thread(process).into_iter().take_while(|(_, seconds)| *seconds >= 0.05 * cpu);
     let threads: Vec<String> = threads.map(|(name, seconds)| format!("{name} {:.2}", seconds / million)).collect();
@@ -70,7 +71,7 @@ fn toml(brokers: &str, name: &str, keep: f64, store: &Path) -> String {
          [store]\nurl = \"sqlite:{}\"\nkeep = {keep:?}\n[api]\nlisten = \"127.0.0.1:{}\"\n",
         workload::SQL,
         store.display(),
-        crate::free_port(),
+        free_port(),
     )
 }
 

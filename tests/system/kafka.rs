@@ -17,7 +17,7 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::{free_port, log_tail, signal, wait_for};
+use crate::process::{free_port, log_tail, signal, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::kafka::Broker;
 use crate::larum::{Deployment, Options, Service};
-use crate::{store, traffic, wait_for};
+use crate::process::wait_for;
+use crate::{store, traffic};
 
 const EVENTS: u64 = 12_000;
 const PARTITIONS: i32 = 2;

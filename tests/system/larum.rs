@@ -6,7 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::kafka::Broker;
-use crate::{free_port, log_tail, signal, store, traffic, wait_for};
+use crate::process::{self, free_port, log_tail, signal, wait_for};
+use crate::{store, traffic};
 
 /// What a configuration of these tests may vary.
 #[derive(Debug, Clone)]
@@ -180,9 +181,7 @@ impl Service {
 
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS in /proc");
-        line.trim_end_matches("kB").trim().parse().unwrap()
+        process::resident_kib(self.child.id())
     }
 
     /// Status and body; none where nobody answers.
