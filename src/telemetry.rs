@@ -194,7 +194,8 @@ impl Metrics {
             .set(i64::try_from(engine.entities()).unwrap_or(i64::MAX));
     }
 
-    fn limit(&self, limit: &'static str, hits: u64) {
+    /// Counts what a bound of `[limits]`, named by its key, has cost.
+    pub(crate) fn limit(&self, limit: &'static str, hits: u64) {
         if hits > 0 {
             self.limit_hits.get_or_create(&ByLimit { limit }).inc_by(hits);
         }

@@ -535,6 +535,11 @@ fn limits_hold() {
     assert!(first_line(&mut fifth).contains("200"));
     let waited = timer.elapsed();
     assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    // Each was counted by its name.
+    let metrics = fixture.get("/metrics").text;
+    for hit in ["body_bytes\"} 2", "request_ms\"} 1", "connections\"} "] {
+        assert!(metrics.contains(&format!("larum_limit_hits_total{{limit=\"{hit}")), "{hit}: {metrics}");
+    }
 }
 
 fn first_line(stream: &mut TcpStream) -> String {

@@ -42,12 +42,14 @@ pub(super) async fn read(api: &Api, request: Request, formats: &[Format]) -> Res
     let format = format(&request, formats)?;
     let bytes_max = api.shared().config.limits.body_bytes;
     let too_large = || {
+        api.shared().metrics.limit("body_bytes", 1);
         let message =
             format!("the body is larger than {bytes_max} bytes ([limits] body_bytes): send it in several requests");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
     let body = tokio::time::timeout(api.patience(), Bytes::from_request(request, &())).await;
     let body = body.map_err(|_| {
+        api.shared().metrics.limit("request_ms", 1);
         let message = format!("the body did not come within {} ms", api.patience().as_millis());
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
     })?;

@@ -92,6 +92,7 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
         Ok(Some(Err(error))) => ApiError::internal("a request ended in a defect", &error).into_response(),
         Ok(None) => unreachable!("one task was spawned, and nobody else takes it"),
         Err(_) => {
+            api.shared().metrics.limit("request_ms", 1);
             let message = format!(
                 "no answer within {} ms ([limits] request_ms): try again, or ask for less",
                 api.request_max().as_millis()

@@ -3,6 +3,7 @@
 use super::router::router;
 use super::state::{Api, BLOCKING_MAX, UPLOADS_MAX};
 use crate::service::Shared;
+use crate::telemetry::Metrics;
 use anyhow::{Context, bail};
 use axum::Router;
 use hyper::server::conn::http1;
@@ -116,7 +117,7 @@ fn run(runtime: Runtime, shared: Arc<Shared>, listener: tokio::net::TcpListener,
         let connections = Arc::new(Semaphore::new(connections_max as usize));
         let (end, ending) = watch::channel(false);
         tokio::select! {
-            () = accept(&listener, &router, &connections, &ending) => {}
+            () = accept(&listener, &router, &shared.metrics, &connections, &ending) => {}
             () = asked_to_stop(&shared, stopping) => {}
         }
         drop(listener);
@@ -144,10 +145,14 @@ async fn asked_to_stop(shared: &Shared, mut stopping: watch::Receiver<bool>) {
 async fn accept(
     listener: &tokio::net::TcpListener,
     router: &Router,
+    metrics: &Metrics,
     connections: &Arc<Semaphore>,
     ending: &watch::Receiver<bool>,
 ) {
     loop {
+        if connections.available_permits() == 0 {
+            metrics.limit("connections", 1);
+        }
         let permit = connections.clone().acquire_owned().await.expect("nobody closes this semaphore");
         match listener.accept().await {
             Ok((stream, _)) => {
