@@ -1,4 +1,4 @@
-//! RFC 3339 text to epoch milliseconds and calendar arithmetic on them; proleptic Gregorian, UTC, no time zone data.
+//! RFC 3339 text to epoch milliseconds and back, and calendar arithmetic on them; proleptic Gregorian, UTC, no time zone data.
 
 /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z: what a timestamp may be.
 pub const TIME_MS_MIN: i64 = -62_135_596_800_000;
@@ -28,6 +28,35 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     };
     let ms = local_ms - offset_minutes * 60_000;
     (TIME_MS_MIN..=TIME_MS_MAX).contains(&ms).then_some(ms)
+}
+
+/// RFC 3339 text in UTC with milliseconds; `None` outside of [`TIME_MS_MIN`] to [`TIME_MS_MAX`].
+///
+/// Written by hand for the same reason, and held against the same.
+#[must_use]
+pub fn rfc3339(time_ms: i64) -> Option<[u8; 24]> {
+    if !(TIME_MS_MIN..=TIME_MS_MAX).contains(&time_ms) {
+        return None;
+    }
+    let (year, month, day) = civil_from_days(time_ms.div_euclid(DAY_MS));
+    let ms = time_ms.rem_euclid(DAY_MS);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (year, 0..4),
+        (month, 5..7),
+        (day, 8..10),
+        (ms / 3_600_000, 11..13),
+        (ms / 60_000 % 60, 14..16),
+        (ms / 1_000 % 60, 17..19),
+        (ms % 1_000, 20..23),
+    ];
+    for (mut number, place) in parts {
+        for digit in text[place].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    Some(text)
 }
 
 /// Milliseconds since the epoch of a SQL timestamp literal (`2026-01-31 12:00:00.5`), read as UTC.
@@ -139,6 +168,13 @@ mod tests {
     }
 
     #[test]
+    fn the_first_and_the_last_time_are_written_and_none_beyond() {
+        assert_eq!(rfc3339(TIME_MS_MIN), Some(*b"0001-01-01T00:00:00.000Z"));
+        assert_eq!(rfc3339(TIME_MS_MAX), Some(*b"9999-12-31T23:59:59.999Z"));
+        assert_eq!((rfc3339(TIME_MS_MIN - 1), rfc3339(TIME_MS_MAX + 1)), (None, None));
+    }
+
+    #[test]
     fn agrees_with_jiff() {
         let draw = crate::draw::Draw::new(1);
         for index in 0..20_000 {
@@ -146,6 +182,9 @@ mod tests {
             let ms = TIME_MS_MIN + (share * (TIME_MS_MAX - TIME_MS_MIN) as f64) as i64;
             let text = jiff::Timestamp::from_millisecond(ms).unwrap().to_string();
             assert_eq!(parse_rfc3339(&text), Some(ms), "{text}");
+            let written = rfc3339(ms).unwrap();
+            let full = format!("{:.3}", jiff::Timestamp::from_millisecond(ms).unwrap());
+            assert_eq!(str::from_utf8(&written).unwrap(), full);
             let days = ms.div_euclid(DAY_MS);
             let (year, month, day) = civil_from_days(days);
             assert_eq!(days_from_civil(year, month, day), days);

@@ -57,7 +57,8 @@ pub struct PredictionJson<'a> {
 /// Event time as text. A time outside the calendar is written as its number of milliseconds.
 #[must_use]
 pub fn rfc3339(time_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(time_ms).map_or_else(|_| time_ms.to_string(), |time| format!("{time:.3}"))
+    let text = crate::event::time::rfc3339(time_ms).and_then(|text| String::from_utf8(text.into()).ok());
+    text.unwrap_or_else(|| time_ms.to_string())
 }
 
 fn scores<S: Serializer>((names, scores): &(&Names, &[f64]), serializer: S) -> Result<S::Ok, S::Error> {
