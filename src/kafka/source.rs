@@ -1,256 +1,27 @@
-//! The poll thread: it owns the consumer of the events topic, hands records to their partition's owner, and answers rebalances.
+//! The poll thread: it owns the consumer of the events topic, and hands records to their partition's owner.
 
-use super::client::{Client, log_line};
+use super::batch::Batch;
+use super::client::Client;
+use super::handover::{Handover, SourceEvent};
+use super::rebalance::Rebalances;
 use anyhow::{Context, bail};
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded, tick};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use crossbeam_channel::{Receiver, bounded, tick};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, OwnedHeaders};
-use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message, Offset, TopicPartitionList};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Larger batches gained nothing; smaller ones cost a wake-up per few records.
 const BATCH_RECORDS_MAX: usize = 512;
-const IDLE_POLL: Duration = Duration::from_millis(50);
-const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A batch ends sooner when its records are large, so that a full queue of them is bounded in bytes, too.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(super) const IDLE_POLL: Duration = Duration::from_millis(50);
+pub(super) const BROKER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A hand-over that waits longer pauses the partitions and goes on polling, or the group would take this member for dead.
 const PATIENCE: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// One record of a batch; its bytes are ranges of `Batch::bytes`.
-#[derive(Debug)]
-pub struct RecordMeta {
-    pub partition: i32,
-    pub offset: i64,
-    pub timestamp_ms: i64,
-    key: Option<Range<usize>>,
-    payload: Option<Range<usize>>,
-    pub headers: Option<OwnedHeaders>,
-}
-
-/// Records for one owner, in order, in one buffer.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    pub records: Vec<RecordMeta>,
-}
-
-impl Batch {
-    fn push(&mut self, message: &BorrowedMessage<'_>) {
-        let mut copy = |bytes: Option<&[u8]>| {
-            bytes.map(|bytes| {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(bytes);
-                start..self.bytes.len()
-            })
-        };
-        let (key, payload) = (copy(message.key()), copy(message.payload()));
-        self.records.push(RecordMeta {
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-            key,
-            payload,
-            headers: message.headers().map(|headers| headers.detach()),
-        });
-    }
-
-    #[must_use]
-    pub fn key(&self, record: &RecordMeta) -> Option<&[u8]> {
-        record.key.clone().map(|range| &self.bytes[range])
-    }
-
-    #[must_use]
-    pub fn payload(&self, record: &RecordMeta) -> Option<&[u8]> {
-        record.payload.clone().map(|range| &self.bytes[range])
-    }
-}
-
-/// What an owner is told.
-#[derive(Debug)]
-pub enum SourceEvent {
-    /// The partition is yours; its records come from `offset` on.
-    Assigned {
-        partition: i32,
-        partitions: u32,
-        offset: i64,
-    },
-    Records(Batch),
-    /// The partition is no longer yours: commit what you have, forget it.
-    Revoked {
-        partition: i32,
-    },
-}
-
-/// What the source asks of the service.
-pub trait Handover: Send + Sync + 'static {
-    /// The message that an owner's inbox takes.
-    type Message: From<SourceEvent> + Send;
-    /// Where to read from: the snapshot's offset, or the configured start where nothing is known yet.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    fn position(&self, partition: i32) -> anyhow::Result<Position>;
-    /// All partitions of an assignment have their position.
-    fn positioned(&self);
-    /// The inbox of the partition's owner.
-    fn owner(&self, partition: i32) -> usize;
-    fn inboxes(&self) -> &[Sender<Self::Message>];
-    /// Records that the broker had deleted before they were read.
-    fn lost(&self, partition: i32, records: i64);
-    /// Offsets committed to the store since the last call: told to the group, for lag tools only.
-    fn committed(&self) -> BTreeMap<i32, i64>;
-}
-
-/// Where a partition is read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    Offset(i64),
-    Beginning,
-    End,
-    /// The first record at or after this time, in milliseconds since the Unix epoch.
-    Time(i64),
-}
-
-struct Rebalances<H> {
-    topic: String,
-    handover: Arc<H>,
-    /// The offset expected next, by assigned partition.
-    next: Mutex<BTreeMap<i32, i64>>,
-    failure: Mutex<Option<anyhow::Error>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl<H: Handover> ClientContext for Rebalances<H> {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_line(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka consumer reports an error");
-    }
-}
-
-impl<H: Handover> ConsumerContext for Rebalances<H> {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> =
-            list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();
-        let result = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.assign(consumer, &partitions)
-        } else {
-            self.revoke(consumer)
-        };
-        if let Err(error) = result {
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        }
-    }
-}
-
-impl<H: Handover> Rebalances<H> {
-    fn next(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, i64>> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> anyhow::Result<()> {
-        let metadata = consumer.fetch_metadata(Some(&self.topic), BROKER_TIMEOUT)?;
-        let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
-        let mut list = TopicPartitionList::new();
-        let mut next = BTreeMap::new();
-        for &partition in partitions {
-            let offset = self.resolve(consumer, partition)?;
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-            next.insert(partition, offset);
-        }
-        self.handover.positioned();
-        for (&partition, &offset) in &next {
-            let partitions = u32::try_from(count).unwrap_or(u32::MAX).max(1);
-            self.hand_over(partition, SourceEvent::Assigned { partition, partitions, offset }, || {})?;
-            tracing::info!(topic = self.topic, partition, offset, "partition assigned");
-        }
-        *self.next() = next;
-        consumer.assign(&list)?;
-        Ok(())
-    }
-
-    fn revoke(&self, consumer: &BaseConsumer<Self>) -> anyhow::Result<()> {
-        // The owners commit on their own: this callback must not wait for them. What they commit is fenced by the offset.
-        let revoked = std::mem::take(&mut *self.next());
-        for &partition in revoked.keys() {
-            self.hand_over(partition, SourceEvent::Revoked { partition }, || {})?;
-            tracing::info!(topic = self.topic, partition, "partition revoked");
-        }
-        consumer.unassign()?;
-        Ok(())
-    }
-
-    /// The offset to read from, which is at least the low watermark: what lies below is gone, and counted.
-    fn resolve(&self, consumer: &BaseConsumer<Self>, partition: i32) -> anyhow::Result<i64> {
-        let position = self.handover.position(partition)?;
-        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, BROKER_TIMEOUT)?;
-        let offset = match position {
-            Position::Beginning => low,
-            Position::End => high,
-            Position::Offset(offset) => offset,
-            Position::Time(time_ms) => {
-                let mut list = TopicPartitionList::new();
-                list.add_partition_offset(&self.topic, partition, Offset::Offset(time_ms))?;
-                match consumer
-                    .offsets_for_times(list, BROKER_TIMEOUT)?
-                    .find_partition(&self.topic, partition)
-                    .map(|e| e.offset())
-                {
-                    Some(Offset::Offset(offset)) => offset,
-                    _ => high,
-                }
-            }
-        };
-        if offset > high {
-            bail!(
-                "topic {:?} partition {partition} ends at offset {high}, but {offset} was scored before: the topic was deleted and made anew; use a new store with it",
-                self.topic
-            );
-        }
-        if offset < low {
-            self.handover.lost(partition, low - offset);
-            tracing::error!(
-                topic = self.topic,
-                partition,
-                expected = offset,
-                low_watermark = low,
-                "records were deleted before they were read"
-            );
-        }
-        Ok(offset.max(low))
-    }
-
-    /// Puts an event into the owner's inbox; `meanwhile` runs while that is full.
-    fn hand_over(&self, partition: i32, event: SourceEvent, mut meanwhile: impl FnMut()) -> anyhow::Result<()> {
-        let inbox = &self.handover.inboxes()[self.handover.owner(partition)];
-        let mut message = H::Message::from(event);
-        loop {
-            match inbox.send_timeout(message, IDLE_POLL) {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) => {
-                    if self.stop.load(Ordering::Acquire) {
-                        return Ok(()); // what was not handed over is read again by the next start
-                    }
-                    message = back;
-                    meanwhile();
-                }
-                // What was not taken over before the end is read again by the next start.
-                Err(SendTimeoutError::Disconnected(_)) if self.stop.load(Ordering::Acquire) => return Ok(()),
-                Err(SendTimeoutError::Disconnected(_)) => bail!("the owner of partition {partition} has stopped"),
-            }
-        }
-    }
-}
 
 /// The source of events.
 pub struct Source<H: Handover> {
@@ -286,13 +57,7 @@ impl<H: Handover> Source<H> {
                 config.set(key, value);
             }
         }
-        let context = Rebalances {
-            topic: topic.into(),
-            handover,
-            next: Mutex::default(),
-            failure: Mutex::default(),
-            stop: stop.clone(),
-        };
+        let context = Rebalances::new(topic, handover, stop.clone());
         let consumer: BaseConsumer<_> =
             config.create_with_context(context).context("the Kafka consumer was refused")?;
         consumer.subscribe(&[topic])?;
@@ -337,7 +102,7 @@ impl<H: Handover> Source<H> {
                     let owner = context.handover.owner(message.partition());
                     batches[owner].push(&message);
                     waiting = true;
-                    if batches[owner].records.len() >= BATCH_RECORDS_MAX {
+                    if batches[owner].records.len() >= BATCH_RECORDS_MAX || batches[owner].bytes() >= BATCH_BYTES_MAX {
                         self.flush(&context, &mut batches[owner])?;
                     }
                 }
@@ -349,7 +114,7 @@ impl<H: Handover> Source<H> {
                 }
                 Some(Err(error)) => self.on_error(&context, &error)?,
             }
-            if let Some(error) = context.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if let Some(error) = context.take_failure() {
                 return Err(error);
             }
             if group_commits.try_recv().is_ok() {
@@ -365,7 +130,8 @@ impl<H: Handover> Source<H> {
         let mut waits = 0;
         let mut paused = None;
         let mut seek_failed = None;
-        let records = std::mem::take(batch);
+        let next = batch.like();
+        let records = std::mem::replace(batch, next);
         context.hand_over(partition, SourceEvent::Records(records), || {
             waits += 1;
             if IDLE_POLL * waits < PATIENCE {

@@ -268,6 +268,10 @@ impl Handover for Shared {
         &self.inboxes
     }
 
+    fn inbox_full(&self) {
+        self.metrics.limit("queue_events", 1);
+    }
+
     fn lost(&self, partition: i32, records: i64) {
         self.metrics.lost(partition, records.unsigned_abs());
     }
