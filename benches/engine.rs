@@ -11,7 +11,7 @@ use larum::event::{Event, Record};
 use larum::features::{WindowLimits, Windows};
 use larum::learn::{Trainer, TrainerLimits};
 use larum::model::{Kernel, Kind, ModelSpec};
-use larum::wire::{self, Names, PredictionJson, SubjectJson, WarmupJson};
+use larum::wire::{Names, PredictionWriter};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -91,30 +91,9 @@ impl Features {
     }
 }
 
-/// The record of the predictions topic.
-fn write_json(scored: &Scored, names: &Names, payload: &mut Vec<u8>) {
-    let prediction = &scored.prediction;
-    let json = PredictionJson {
-        subject: Some(SubjectJson {
-            event_id: &scored.event_id,
-            topic: TOPIC,
-            partition: 0,
-            offset: Some(scored.offset),
-            time: wire::rfc3339(scored.time_ms),
-            entity: &scored.entity,
-        }),
-        score: prediction.score(),
-        p_value: prediction.p_value(),
-        alarm: Some(scored.alarm),
-        warmup: prediction.warmup.map(|w| WarmupJson { seen: w.seen, needed: w.needed }),
-        model_version: prediction.model_version,
-        scores: (names, &prediction.scores),
-        features: (names, &prediction.features),
-        contributions: None,
-        label: None,
-    };
+fn write_json(writer: &PredictionWriter, scored: &Scored, payload: &mut Vec<u8>) {
     payload.clear();
-    serde_json::to_writer(&mut *payload, &json).expect("writing to memory cannot fail");
+    writer.write(payload, 0, scored);
 }
 
 fn timed(run: impl FnOnce()) -> Duration {
@@ -131,6 +110,7 @@ fn bench(c: &mut Criterion) {
         columns: blueprint.plan.columns().to_vec(),
         models: blueprint.models.iter().map(|model| model.name.clone()).collect(),
     };
+    let writer = PredictionWriter::new(&names, TOPIC);
     let mut features = Features { blueprint: blueprint.clone(), entities: HashMap::default(), lap: 0 };
     features.lap(&payloads);
 
@@ -167,12 +147,12 @@ fn bench(c: &mut Criterion) {
     group.bench_function("whole", |b| b.iter(|| lane.lap(&payloads, |_| {})));
     let mut payload = Vec::new();
     group.bench_function("whole_and_prediction_json", |b| {
-        b.iter(|| lane.lap(&payloads, |scored| write_json(scored, &names, black_box(&mut payload))));
+        b.iter(|| lane.lap(&payloads, |scored| write_json(&writer, scored, black_box(&mut payload))));
     });
     let mut kept = Vec::new();
     lane.lap(&payloads, |scored| kept.push(scored.clone()));
     group.bench_function("prediction_json", |b| {
-        b.iter(|| kept.iter().for_each(|scored| write_json(scored, &names, black_box(&mut payload))));
+        b.iter(|| kept.iter().for_each(|scored| write_json(&writer, scored, black_box(&mut payload))));
     });
     group.finish();
     println!("a prediction has {} bytes", payload.len());
