@@ -203,7 +203,7 @@ pub(super) fn load_ids(conn: &Connection, ids: &Ids) -> Result<(), StoreError> {
             let event_id = row.get_ref(0)?.as_str().map_err(|error| StoreError::corrupt(error.to_string()))?;
             found.push((Ids::hash(event_id), row.get(1)?));
         }
-        ids.extend(segment.id, &found);
+        ids.extend(segment.id, found);
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Writer {
         transaction.commit()?;
         let full = segments::all(&conn)?.into_iter().filter(|segment| segment.state == SegmentState::Full).collect();
         segments::load_ids(&conn, &shared.ids)?;
-        shared.ids.extend(open.id, &[]);
+        shared.ids.extend(open.id, Vec::new());
         // From 8 segments, so that dropping one is not dropping much, to 150, which leaves some for plan edits and for time.
         let Limits { segment_rows, stored_rows_max, .. } = shared.limits;
         let segment_rows = segment_rows.min(stored_rows_max / 8).max(stored_rows_max / 150).max(1);
@@ -92,9 +92,9 @@ impl Writer {
             open.update(&transaction)?;
         }
         // Before the rows can be seen: an entry without its row misleads nobody, for the row has the last word.
-        self.shared.ids.extend(open.id, &ids);
-        transaction.commit()?;
         committed.rows = ids.len() as u64;
+        self.shared.ids.extend(open.id, ids);
+        transaction.commit()?;
         self.open = open;
         Ok(committed)
     }
@@ -119,7 +119,7 @@ impl Writer {
         let transaction = begin(&self.conn)?;
         let open = segments::open_new(&transaction, self.layout, &self.columns)?;
         transaction.commit()?;
-        self.shared.ids.extend(open.id, &[]);
+        self.shared.ids.extend(open.id, Vec::new());
         let mut closed = std::mem::replace(&mut self.open, open);
         if closed.rows > 0 {
             closed.state = SegmentState::Full;
