@@ -1,7 +1,7 @@
 //! The record of the predictions topic, written by hand: nearly every event passes here, and names are the larger part of its text.
 //!
-//! It is [`PredictionJson`](super::PredictionJson) byte for byte, which a test holds; through serde it took twice as long, for every name
-//! was escaped anew for every event.
+//! It is [`PredictionJson`](super::PredictionJson) byte for byte, which a test holds; through serde every name was escaped anew for every
+//! event.
 
 use super::prediction::{Names, rfc3339};
 use crate::engine::Scored;
