@@ -91,8 +91,8 @@ impl Writer {
         if !ids.is_empty() {
             open.update(&transaction)?;
         }
-        // Before the rows can be seen: an entry without its row misleads nobody, for the row has the last word.
         committed.rows = ids.len() as u64;
+        // Before the rows can be seen: an entry without its row misleads nobody, for the row has the last word.
         self.shared.ids.extend(open.id, ids);
         transaction.commit()?;
         self.open = open;
