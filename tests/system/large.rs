@@ -94,12 +94,8 @@ fn a_million_records_half_of_them_malformed() {
 
     let deployment = Deployment::new(&broker, Options::requests("million"));
     let mut service = deployment.start();
-    let memory = watch_memory(&deployment, &mut service, RECORDS);
+    service.wait_records("requests", i64::try_from(RECORDS).unwrap());
     service.stop();
-    println!("resident KiB over the run: {memory:?}");
-    let (early, late) = memory.split_at(memory.len() / 4);
-    let (early, late) = (early.iter().max().unwrap(), late.iter().max().unwrap());
-    assert!(late * 4 <= early * 5 + 64 * 1024, "memory grows: {early} KiB in the first quarter, {late} KiB later");
 
     store::assert_ids(&deployment.store(), (0..RECORDS).step_by(2).map(traffic::id));
     let copies = predictions::copies(&broker, &deployment.topic("scored"), |_, json| {
@@ -128,7 +124,35 @@ fn spoilt(index: u64) -> Sent {
     record
 }
 
-/// Resident memory in KiB, sampled while the service works through so many records, from a tenth of them on.
+/// What the second half of a long run may need beyond the first: a queue that happens to be fuller, no more.
+const GROWTH_MAX: f64 = 1.05;
+
+#[test]
+#[ignore = "needs a JVM: LARUM_SYSTEM_LARGE=1 tests/system/run"]
+fn memory_levels_off_over_three_million_records() {
+    const RECORDS: u64 = 3_000_000;
+    let broker = Broker::start();
+    broker.create_topic("requests", PARTITIONS);
+    // About what the machine of a test can send and score at a time: the queues are neither empty nor always full.
+    let sending = crash::trickle(broker.producer(), RECORDS, 30_000, |sender, index| {
+        sender.send("requests", &spoilt(index));
+    });
+    let deployment = Deployment::new(&broker, Options::requests("long"));
+    let mut service = deployment.start();
+    let memory = watch_memory(&deployment, &mut service, RECORDS);
+    sending.join().unwrap();
+    service.stop();
+    let (first, second) = memory.split_at(memory.len() / 2);
+    for (name, half) in [("first", first), ("second", second)] {
+        println!("resident in the {name} half: median {} MiB, at most {} MiB", median(half), largest(half));
+    }
+    let bound = |mib: u64| (mib as f64 * GROWTH_MAX) as u64;
+    assert!(largest(second) <= bound(largest(first)), "memory grows: {memory:?} MiB");
+    assert!(median(second) <= bound(median(first)), "memory grows: {memory:?} MiB");
+}
+
+/// Resident memory in MiB, sampled while the service works through so many records, from a tenth of them on: before, it fills its
+/// queues and its first segment of the store.
 fn watch_memory(deployment: &Deployment, service: &mut Service, records: u64) -> Vec<u64> {
     let records = i64::try_from(records).unwrap();
     service.wait_records("requests", records / 10);
@@ -136,7 +160,7 @@ fn watch_memory(deployment: &Deployment, service: &mut Service, records: u64) ->
     let mut samples = Vec::new();
     loop {
         service.must_run();
-        samples.push(service.resident_kib());
+        samples.push(service.resident_kib() / 1024);
         let reached: i64 = store::scored_through(&deployment.store(), "requests").values().sum();
         if reached >= records {
             break;
@@ -144,6 +168,16 @@ fn watch_memory(deployment: &Deployment, service: &mut Service, records: u64) ->
         assert!(Instant::now() < deadline, "only {reached} of {records} records within ten minutes");
         std::thread::sleep(Duration::from_millis(250));
     }
-    assert!(samples.len() >= 8, "{} samples show nothing", samples.len());
+    assert!(samples.len() >= 40, "{} samples show nothing", samples.len());
     samples
+}
+
+fn largest(samples: &[u64]) -> u64 {
+    samples.iter().copied().max().expect("samples")
+}
+
+fn median(samples: &[u64]) -> u64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
 }

@@ -29,12 +29,12 @@ region = \"string\"
 const HOSTS: u64 = 24;
 const STEP_MS: i64 = 20;
 
-/// Where event time begins: six hours before the tests do, so that a million events end before now.
+/// Where event time begins: a day before the tests do, so that four million events end before now.
 pub(crate) fn epoch_ms() -> i64 {
     static START: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
     *START.get_or_init(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        i64::try_from(now.as_millis()).unwrap() - 6 * 3_600_000
+        i64::try_from(now.as_millis()).unwrap() - 24 * 3_600_000
     })
 }
 
