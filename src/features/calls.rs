@@ -154,9 +154,10 @@ impl Compiler<'_> {
             Some(Extent::Rows(n)) => format!(" ROWS {n} PRECEDING"),
             Some(Extent::RangeMs(ms)) => format!(" RANGE {ms} MS PRECEDING"),
         };
-        let by = |name: &Option<String>| identifier(name.as_deref().unwrap_or_default());
-        let (entity, time) = (by(&self.spec.entity), by(&self.spec.time));
-        let text = format!("{text} OVER (PARTITION BY {entity} ORDER BY {time}{extent})");
+        let entity =
+            self.spec.entity.as_deref().map_or_else(String::new, |name| format!("PARTITION BY {} ", identifier(name)));
+        let time = identifier(self.spec.time.as_deref().unwrap_or_default());
+        let text = format!("{text} OVER ({entity}ORDER BY {time}{extent})");
         Typed::new(Expr::Window { call: position, kind, text: text.into() }, kind)
     }
 

@@ -32,21 +32,28 @@ impl Compiler<'_> {
             self.look_at(base.span);
             return self.refuse("a window made from another one is not possible: write it out");
         }
-        let (Some(entity), Some(time)) = (self.spec.entity.clone(), self.spec.time.clone()) else {
-            return self
-                .refuse("windows are kept per entity and by event time: configure [event] entity and time first");
+        let Some(time) = self.spec.time.clone() else {
+            return self.refuse("windows go by event time: configure [event] time first");
         };
-        match &spec.partition_by[..] {
-            [ast::Expr::Identifier(by)] if by.value == entity => {}
-            found => {
+        match (&spec.partition_by[..], self.spec.entity.clone()) {
+            ([ast::Expr::Identifier(by)], Some(entity)) if by.value == entity => {}
+            // The entity is the Kafka key then, which has no name to write.
+            ([], None) => {}
+            (found, entity) => {
                 if let Some(first) = found.first() {
                     self.look_at(first.span());
                 }
-                return self.refuse(format!(
-                    "windows are kept per entity: write PARTITION BY {}; found {}",
-                    identifier(&entity),
-                    listed(found)
-                ));
+                let found = listed(found);
+                return match entity {
+                    Some(entity) => self.refuse(format!(
+                        "windows are kept per entity: write PARTITION BY {}; found {found}",
+                        identifier(&entity)
+                    )),
+                    None => self.refuse(format!(
+                        "windows are kept per entity, which is the Kafka key here: configure [event] entity, or leave out PARTITION BY; \
+                         found {found}"
+                    )),
+                };
             }
         }
         match &spec.order_by[..] {

@@ -294,7 +294,19 @@ fn refusals_name_the_place_what_was_found_and_what_is_possible() {
     let keyless = EventSpec { time: None, ..spec() };
     let sql = format!("SELECT AVG(x) {w} AS a FROM events");
     let error = Plan::compile(&sql, &Schema::new(&keyless).unwrap(), &keyless).unwrap_err();
-    assert!(error.to_string().contains("configure [event] entity and time"), "{error}");
+    assert!(error.to_string().contains("configure [event] time first"), "{error}");
+}
+
+#[test]
+fn without_an_entity_windows_are_by_the_kafka_key_and_say_nothing() {
+    let spec = EventSpec { entity: None, ..spec() };
+    let compile = |over: &str| {
+        Plan::compile(&format!("SELECT SUM(x) OVER ({over}) AS a FROM events"), &Schema::new(&spec).unwrap(), &spec)
+    };
+    let plan = compile("ORDER BY ts ROWS 1 PRECEDING").unwrap();
+    assert!(plan.to_string().contains("SUM(x) OVER (ORDER BY ts ROWS 1 PRECEDING)"), "{plan}");
+    let error = compile("PARTITION BY host ORDER BY ts ROWS 1 PRECEDING").unwrap_err();
+    assert!(error.to_string().contains("configure [event] entity, or leave out PARTITION BY"), "{error}");
 }
 
 #[test]
