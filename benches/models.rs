@@ -6,23 +6,23 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use larum::decision::Calibration;
 use larum::draw::{Draw, Purpose};
 use larum::features::{Column, ColumnKind};
-use larum::model::{Encoded, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec};
+use larum::model::{Encoded, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec, Part, Reach};
 
 const FEATURES: u64 = 10;
 
 /// Ten features that share a factor.
 fn event(i: u64) -> Encoded {
     let unit = |column| Draw::new(column).unit(Purpose::Traffic, i);
-    let numbers = (0..FEATURES).map(|column| unit(column + 1) + column as f64 * unit(0)).collect();
-    Encoded { numbers, ..Encoded::default() }
+    let values = (0..FEATURES).map(|column| unit(column + 1) + column as f64 * unit(0)).collect();
+    Encoded { values, ..Encoded::default() }
 }
 
 fn lesson(kind: &Kind, i: usize) -> Lesson {
     match kind {
-        Kind::LinearRegression { .. } => Lesson::Event,
         Kind::LogisticRegression | Kind::Svm { .. } => {
             Lesson::Label { label: if i.is_multiple_of(10) { Label::Anomaly } else { Label::Normal }, weight: 1.0 }
         }
+        _ => Lesson::Event,
     }
 }
 
@@ -32,6 +32,11 @@ fn models(c: &mut Criterion) {
     let events: Vec<Encoded> = (0..4096).map(event).collect();
     let kinds = [
         ("linear_regression", Kind::LinearRegression { targets: vec![] }),
+        ("nearest_neighbours", Kind::NearestNeighbours { reach: Reach::Count(10) }),
+        ("wide_neighbours", Kind::NearestNeighbours { reach: Reach::Share(0.4) }),
+        ("isolation_forest", Kind::IsolationForest),
+        ("marginal", Kind::Marginal),
+        ("one_class_svm", Kind::OneClassSvm { nu: 0.5 }),
         ("logistic_regression", Kind::LogisticRegression),
         ("svm", Kind::Svm { kernel: Kernel::Linear }),
     ];
@@ -65,7 +70,9 @@ fn calibration(c: &mut Criterion) {
         let unit = |column| -libm::log(1.0 - Draw::new(column).unit(Purpose::Traffic, i));
         [Some(unit(1)), Some(unit(2) - 5.0), Some(unit(3) - 2.0)]
     };
-    let mut calibration = Calibration::new(&[LearnsFrom::Events, LearnsFrom::Labels, LearnsFrom::Labels], draw);
+    let part = |learns_from| Part { learns_from, weight: 1.0, broad: false };
+    let parts = [part(LearnsFrom::Events), part(LearnsFrom::Labels), part(LearnsFrom::Labels)];
+    let mut calibration = Calibration::new(&parts, draw);
     let mut i = 0;
     let mut step = |calibration: &mut Calibration| {
         let strangeness = strangeness(i);
@@ -79,9 +86,7 @@ fn calibration(c: &mut Criterion) {
     }
     c.bench_function("calibration/3 models/judge and learn", |b| b.iter(|| step(&mut calibration)));
     c.bench_function("calibration/3 models/adopt", |b| {
-        b.iter(|| {
-            calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.numbers[0]), Some(encoded.numbers[1])])
-        });
+        b.iter(|| calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.values[0]), Some(encoded.values[1])]));
     });
 }
 

@@ -23,6 +23,14 @@ pub enum Purpose {
     Traffic = 7,
     /// The simulated reviewer.
     Reviewer = 8,
+    /// Whether an event enters a detector's sample.
+    SampleEnter = 9,
+    /// Which row of the sample it replaces.
+    SampleRow = 10,
+    /// The rows and cuts of an isolation tree.
+    Tree = 11,
+    /// The frequencies of random Fourier features.
+    Frequency = 12,
 }
 
 /// A seeded source of draws. Cheap to copy; holds no state beside its seed.
@@ -42,6 +50,12 @@ impl Draw {
     pub fn for_partition(seed: u64, topic: &str, partition: i32) -> Self {
         let topic = xxh3_64_with_seed(topic.as_bytes(), seed);
         Self { seed: xxh3_64_with_seed(&partition.to_le_bytes(), topic) }
+    }
+
+    /// A source of its own for what has this name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { seed: xxh3_64_with_seed(name.as_bytes(), self.seed) }
     }
 
     /// 64 uniform bits for the `index`-th draw of `purpose`.

@@ -243,7 +243,10 @@ refusals! {
     query_file_that_is_not_there: with("[features]\nfile = \"no/such.sql\"\n");
     model_without_kind: with("[[models]]\nname = \"a\"\n");
     model_kind_misspelt: with("[[models]]\nkind = \"logistic_regresion\"\n");
-    model_kind_of_later: with("[[models]]\nkind = \"isolation_forest\"\n");
+    bad_nu: with("[[models]]\nkind = \"one_class_svm\"\nnu = 0\n");
+    neighbours_and_share: with("[[models]]\nkind = \"nearest_neighbours\"\nneighbours = 3\nshare = 0.5\n");
+    bad_share: with("[[models]]\nkind = \"nearest_neighbours\"\nshare = 40\n");
+    neighbours_of_another_kind: with("[[models]]\nkind = \"isolation_forest\"\nneighbours = 3\n");
     kernel_of_later: with("[[models]]\nkind = \"svm\"\nkernel = \"rbf\"\n");
     key_of_another_kind: with("[[models]]\nkind = \"logistic_regression\"\nkernel = \"linear\"\n");
     duplicate_model_names: with("[[models]]\nname = \"a\"\nkind = \"svm\"\n[[models]]\nname = \"a\"\nkind = \"linear_regression\"\n");

@@ -1,8 +1,8 @@
 //! Calibration and decisions keep their promises on a million stationary events; the guard keeps an incident from becoming normal.
 
-use larum::decision::{Calibration, Decider, DecisionSpec, GUARD_LEVEL, Judgement, Table, held_back, score};
+use larum::decision::{Calibration, Decider, DecisionSpec, GUARD_LEVEL, Judgement, Table, lesson, score};
 use larum::draw::{Draw, Purpose};
-use larum::model::{Encoded, LearnsFrom};
+use larum::model::{Encoded, LearnsFrom, Lesson, Part};
 
 const EVENTS: u64 = 1_000_000;
 
@@ -18,7 +18,11 @@ fn strangeness(draw: Draw, i: u64) -> [Option<f64>; 3] {
     [Some(a * a), Some(b + 0.3 * a * a - 4.0), Some(c)]
 }
 
-const PARTS: [LearnsFrom; 3] = [LearnsFrom::Events, LearnsFrom::Labels, LearnsFrom::Labels];
+const PARTS: [Part; 3] = [part(LearnsFrom::Events), part(LearnsFrom::Labels), part(LearnsFrom::Labels)];
+
+const fn part(learns_from: LearnsFrom) -> Part {
+    Part { learns_from, weight: 1.0, broad: false }
+}
 
 /// The judgement of each of a million stationary events, by one detector and two label learners.
 fn each_stationary(seed: u64, mut f: impl FnMut(u64, &Judgement)) {
@@ -133,7 +137,7 @@ fn a_restored_calibration_goes_on_with_the_same_bits() {
             restored = Some(postcard::from_bytes::<Calibration>(&bytes).unwrap());
         }
         let strangeness = strangeness(draw, i);
-        let encoded = Encoded { numbers: vec![i as f64], ..Encoded::default() };
+        let encoded = Encoded { values: vec![i as f64], ..Encoded::default() };
         let judgement = calibration.judge(&strangeness);
         calibration.learn(i, &encoded, &strangeness, &judgement);
         if let Some(restored) = &mut restored {
@@ -153,19 +157,19 @@ fn an_adoption_gives_label_learners_their_say_at_once() {
         let strangeness = [strangeness(draw, i)[0], None, None];
         let judgement = calibration.judge(&strangeness);
         assert_eq!(judgement.total, judgement.parts[0], "one part alone: its own surprise");
-        let encoded = Encoded { numbers: vec![normal(draw, 3 * i)], ..Encoded::default() };
+        let encoded = Encoded { values: vec![normal(draw, 3 * i)], ..Encoded::default() };
         calibration.learn(i, &encoded, &strangeness, &judgement);
     }
     let unsupervised = |calibration: &Calibration| calibration.judge(&[Some(1.0), None, None]).unsupervised;
     let before = unsupervised(&calibration);
     assert!(before.is_some());
-    calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.numbers[0]), Some(-encoded.numbers[0])]);
+    calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.values[0]), Some(-encoded.values[0])]);
     assert_eq!(unsupervised(&calibration), before, "the guard never hears of labels");
     let ordinary = calibration.judge(&[Some(0.4), Some(0.1), Some(-0.1)]).total.unwrap();
     let strange = calibration.judge(&[Some(0.4), Some(9.0), Some(-0.1)]).total.unwrap();
     assert!(ordinary < 1.0 && strange > 2.0, "{ordinary} and {strange}");
     let mut again = calibration.clone();
-    again.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.numbers[0]), Some(-encoded.numbers[0])]);
+    again.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.values[0]), Some(-encoded.values[0])]);
     assert_eq!(again, calibration, "adopting the same version changes nothing");
 }
 
@@ -173,9 +177,13 @@ fn an_adoption_gives_label_learners_their_say_at_once() {
 fn the_guard_holds_back_the_strange_but_for_a_leak() {
     let draw = Draw::new(7);
     let surprise = -libm::log10(GUARD_LEVEL);
-    assert!((0..1000).all(|i| !held_back(Some(surprise - 1e-9), draw, i) && !held_back(None, draw, i)));
-    let held = (0..100_000).filter(|i| held_back(Some(surprise + 1e-9), draw, *i)).count();
-    assert!((97_700..98_300).contains(&held), "{held}");
+    let whole = Some(Lesson::Event);
+    assert!((0..1000).all(|i| [Some(surprise - 1e-9), None].iter().all(|quiet| lesson(*quiet, draw, i) == whole)));
+    let strange =
+        |what: Option<Lesson>| (0..100_000).filter(|i| lesson(Some(surprise + 1e-9), draw, *i) == what).count();
+    let (held, leaked, entered) = (strange(None), strange(Some(Lesson::Leaked)), strange(whole));
+    assert!((97_700..98_300).contains(&held) && (330..470).contains(&entered), "{held} held back, {entered} entered");
+    assert_eq!(held + leaked + entered, 100_000);
 }
 
 #[test]

@@ -4,12 +4,18 @@ use larum::draw::{Draw, Purpose};
 use larum::features::{Column, ColumnKind, FeatureVector};
 use larum::model::{
     CATEGORIES_MAX, Encoded, Encoder, Hashing, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec,
+    Reach,
 };
 
-fn kinds() -> [Kind; 4] {
+fn kinds() -> [Kind; 9] {
     [
         Kind::LinearRegression { targets: vec![] },
         Kind::LinearRegression { targets: vec!["load".into()] },
+        Kind::NearestNeighbours { reach: Reach::Count(5) },
+        Kind::NearestNeighbours { reach: Reach::Share(0.4) },
+        Kind::IsolationForest,
+        Kind::Marginal,
+        Kind::OneClassSvm { nu: 0.5 },
         Kind::LogisticRegression,
         Kind::Svm { kernel: Kernel::Linear },
     ]
@@ -79,7 +85,17 @@ fn it_finds_what_is_there_to_find() {
         let scores: Vec<f64> = (3000..6000).map(|i| model.strangeness(&encoder.encode(&event(i)))).collect();
         let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
         let auc = larum::quality::auc(&scores, &truth).unwrap();
-        assert!(auc > 0.85, "{kind:?}: {auc}");
+        assert!(auc > findable(&kind, 0.85), "{kind:?}: {auc}");
+    }
+}
+
+/// What breaks here is how latency follows load. One feature at a time shows little of that: only the region, in half of the anomalies.
+fn findable(kind: &Kind, together: f64) -> f64 {
+    match kind {
+        Kind::Marginal => 0.65,
+        // Its kernel is as wide as the ordinary events together: it sees little of how two features go together.
+        Kind::OneClassSvm { .. } => together - 0.05,
+        _ => together,
     }
 }
 
@@ -165,6 +181,10 @@ fn huge_values_and_constant_columns_stay_finite_and_do_not_blind() {
             if i % 40 == 0 {
                 features.numbers[i as usize / 40 % 4] = if i % 80 == 0 { 1e30 } else { -1e30 };
             }
+            // The squares of such numbers are 0.
+            if i % 40 == 1 {
+                features.numbers[i as usize / 40 % 4] = if i % 80 == 1 { 1e-200 } else { 5e-324 };
+            }
             let encoded = encoder.encode(&features);
             let terms = model.contributions(&encoded);
             assert!(model.strangeness(&encoded).is_finite() && terms.iter().all(|(_, x)| x.is_finite()), "{kind:?}");
@@ -177,8 +197,49 @@ fn huge_values_and_constant_columns_stay_finite_and_do_not_blind() {
             let scores: Vec<f64> = (3000..6000).map(|i| model.strangeness(&encoder.encode(&event(i)))).collect();
             let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
             let auc = larum::quality::auc(&scores, &truth).unwrap();
-            assert!(auc > 0.8, "{kind:?}: {auc}");
+            assert!(auc > findable(&kind, 0.8), "{kind:?}: {auc}");
         }
+    }
+}
+
+#[test]
+fn numbers_whose_squares_vanish_are_numbers() {
+    for kind in kinds() {
+        for (constant, changed) in [(0.0, 1e-200), (1e-200, 0.0), (0.0, 5e-324)] {
+            let mut model = model(&kind);
+            let encoded = |x: f64| Encoded { values: vec![x, 1.0, 2.0, x, 0.0], buckets: vec![1] };
+            (0..100).for_each(|i| teach(&mut model, &encoded(constant), i));
+            let score = model.strangeness(&encoded(changed));
+            assert!(score.is_finite(), "{kind:?}: {score} for {changed} after {constant}");
+        }
+    }
+}
+
+#[test]
+fn detectors_do_not_mind_a_large_offset() {
+    for kind in kinds().into_iter().filter(|kind| model(kind).learns_from() == LearnsFrom::Events) {
+        let change = |features: &mut FeatureVector| features.numbers[0] += 1e9;
+        let (model, encoder) = taught(&kind, 3000, change);
+        let moved = |i| {
+            let mut features = event(i);
+            change(&mut features);
+            features
+        };
+        let scores: Vec<f64> = (3000..6000).map(|i| model.strangeness(&encoder.encode(&moved(i)))).collect();
+        let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
+        let auc = larum::quality::auc(&scores, &truth).unwrap();
+        assert!(auc > findable(&kind, 0.85), "{kind:?}: {auc}");
+    }
+}
+
+#[test]
+fn what_leaks_moves_averages_and_enters_no_sample() {
+    for kind in kinds().into_iter().filter(|kind| model(kind).learns_from() == LearnsFrom::Events) {
+        let (mut model, encoder) = taught(&kind, 500, |_| {});
+        let before = bits(&model);
+        model.learn(&encoder.encode(&event(500)), Lesson::Leaked);
+        let averages = matches!(kind, Kind::LinearRegression { .. } | Kind::OneClassSvm { .. });
+        assert_eq!(bits(&model) != before, averages, "{kind:?}");
     }
 }
 
@@ -186,13 +247,13 @@ fn huge_values_and_constant_columns_stay_finite_and_do_not_blind() {
 fn a_constant_column_does_not_wind_up() {
     for kind in kinds() {
         let mut model = model(&kind);
-        let constant = Encoded { numbers: vec![0.1, 3.0, 5.0, 1e9], rarities: vec![0.0], buckets: vec![1] };
+        let constant = Encoded { values: vec![0.1, 3.0, 5.0, 1e9, 0.0], buckets: vec![1] };
         for i in 0..50_000 {
             teach(&mut model, &constant, i);
         }
         let score = model.strangeness(&constant);
         assert!(score.abs() < 10.0, "{kind:?}: {score}");
-        let changed = Encoded { numbers: vec![0.1, 3.0, 5.5, 1e9], ..constant };
+        let changed = Encoded { values: vec![0.1, 3.0, 5.5, 1e9, 0.0], ..constant };
         let score = model.strangeness(&changed);
         assert!(score.is_finite(), "{kind:?}: {score}");
     }

@@ -10,8 +10,16 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const HEADER: &str =
-    "row,event_id,score,p_value,alarm,model_version,score:linear_regression,score:logistic_regression,score:svm";
+const HEADER: &str = "row,event_id,score,p_value,alarm,model_version,score:linear_regression,score:nearest_neighbours,\
+    score:wide_neighbours,score:isolation_forest,score:logistic_regression,score:svm";
+
+/// The default ones, in their order.
+const MODELS: [&str; 6] =
+    ["linear_regression", "nearest_neighbours", "wide_neighbours", "isolation_forest", "logistic_regression", "svm"];
+
+fn place(model: &str) -> usize {
+    MODELS.iter().position(|name| *name == model).unwrap()
+}
 
 fn larum(folder: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_larum")).current_dir(folder).args(arguments.split_whitespace()).output().unwrap()
@@ -120,7 +128,7 @@ fn scores_and_report_have_the_shape_of_the_contract() {
         assert!((0.0..1.0).contains(&line.score) && line.p_value > 0.0 && line.p_value <= 1.0, "{line:?}");
         let surprise = -line.p_value.log10();
         assert!((surprise / (surprise + 3.0) - line.score).abs() < 1e-9, "{line:?}");
-        assert!(line.alarm <= 1 && line.models.len() == 3, "{line:?}");
+        assert!(line.alarm <= 1 && line.models.len() == MODELS.len(), "{line:?}");
         assert!(line.models.iter().all(|score| (0.0..1.0).contains(score)), "{line:?}");
     }
     assert!(lines.iter().any(|line| line.score > 0.3) && lines[650].models.iter().all(|score| *score > 0.0));
@@ -157,7 +165,7 @@ fn scores_and_report_have_the_shape_of_the_contract() {
         assert_eq!(found, *expected, "{name}");
         assert!(report["models"][name].as_object().unwrap().values().all(Value::is_f64), "{name}");
     }
-    assert_eq!(keys(&report["models"]).len(), 3);
+    assert_eq!(keys(&report["models"]).len(), MODELS.len());
 
     // Without truth every figure that needs it is null.
     let (_, report) = replay(folder.path(), "-i t.csv");
@@ -191,7 +199,7 @@ fn the_report_agrees_with_the_written_scores() {
         assert!(quality::auc(&all, &truth).unwrap() > 0.8);
         same(&report["auc"], quality::auc(&all, &truth));
         same(&report["average_precision"], quality::average_precision(&all, &truth));
-        for (i, model) in ["linear_regression", "logistic_regression", "svm"].iter().enumerate() {
+        for (i, model) in MODELS.iter().enumerate() {
             let scores: Vec<f64> = lines.iter().map(|line| line.models[i]).collect();
             same(&report["models"][model]["auc"], quality::auc(&scores, &truth));
             same(&report["models"][model]["average_precision"], quality::average_precision(&scores, &truth));
@@ -239,7 +247,7 @@ fn a_label_is_learned_after_its_delay_and_before_the_next_row() {
         let changes: Vec<usize> = (2..=900).filter(|row| version(*row) != version(row - 1)).collect();
         assert_eq!(changes, [300 + delay + 1, 400 + delay + 1], "delay {delay}");
         assert!(version(1) == 0 && version(300 + delay + 1) > 0 && version(900) > version(300 + delay + 1));
-        let learner = |row: usize| lines[row - 1].models[1];
+        let learner = |row: usize| lines[row - 1].models[place("logistic_regression")];
         assert!(
             (1..=400 + delay).all(|row| learner(row) == 0.0),
             "delay {delay}: it spoke before both classes were labelled"

@@ -67,7 +67,7 @@ struct PartitionJson {
     seen: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     needed: Option<u64>,
-    /// Mean and deviation by feature. Only where one detector is asked for.
+    /// Of a regression: mean and deviation by feature; other detectors have none. Only where one detector is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<std::collections::BTreeMap<String, f64>>)]
     parameters: Option<Parameters>,
@@ -137,8 +137,9 @@ fn model(api: &Api, place: usize, partitions: &[Described], with_parameters: boo
     let spec = &shared.blueprint.models[place];
     let parts = shared.blueprint.parts();
     // Detectors and label learners are kept apart: its place among its own.
-    let among = parts[..place].iter().filter(|part| **part == parts[place]).count();
-    match parts[place] {
+    let learns_from = parts[place].learns_from;
+    let among = parts[..place].iter().filter(|part| part.learns_from == learns_from).count();
+    match learns_from {
         LearnsFrom::Labels => {
             let globals = shared.globals.load();
             let model = &globals.models[among];
@@ -194,6 +195,10 @@ fn model(api: &Api, place: usize, partitions: &[Described], with_parameters: boo
 fn kind(spec: &ModelSpec) -> &'static str {
     match &spec.kind {
         Kind::LinearRegression { .. } => "linear_regression",
+        Kind::NearestNeighbours { .. } => "nearest_neighbours",
+        Kind::IsolationForest => "isolation_forest",
+        Kind::Marginal => "marginal",
+        Kind::OneClassSvm { .. } => "one_class_svm",
         Kind::LogisticRegression => "logistic_regression",
         Kind::Svm { kernel: Kernel::Linear } => "svm",
     }

@@ -12,13 +12,24 @@ use super::table::{Document, Found, Table};
 use super::{ApiConfig, Config, Limits, StoreConfig, text};
 use crate::decision::{DecisionSpec, Direction, FeatureRule, QuietSpec};
 use crate::event::{EventSpec, Field, FieldType};
-use crate::model::{Kernel, Kind, ModelSpec};
+use crate::model::{Kernel, Kind, ModelSpec, NU, Reach};
 
 const SEED: u64 = 1;
 const MODELS_MAX: usize = 32;
 const FIELDS_MAX: usize = 1_000;
-const KINDS: [&str; 3] = ["linear_regression", "logistic_regression", "svm"];
-const KINDS_LATER: [&str; 4] = ["one_class_svm", "isolation_forest", "nearest_neighbours", "marginal"];
+const KINDS: [&str; 7] = [
+    "linear_regression",
+    "nearest_neighbours",
+    "isolation_forest",
+    "marginal",
+    "one_class_svm",
+    "logistic_regression",
+    "svm",
+];
+/// Of the default `nearest_neighbours`, and of the one that looks further. The fifth neighbour was fooled by a burst of KDD 1999 http on one
+/// of six seeds, the tenth on none; elsewhere they are alike.
+const NEIGHBOURS: u64 = 10;
+const SHARE: f64 = 0.4;
 const TYPES: [&str; 5] = ["string", "double", "bigint", "boolean", "timestamp"];
 
 pub(super) fn config(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Refused> {
@@ -156,14 +167,17 @@ fn every_field(event: &EventSpec) -> Option<String> {
 }
 
 fn models(root: &Table<'_>) -> Vec<ModelSpec> {
-    let tables = root.tables("models", &["name", "kind", "targets", "kernel"]);
+    let tables = root.tables("models", &["name", "kind", "targets", "neighbours", "share", "nu", "kernel"]);
     if tables.is_empty() {
-        let kinds = [
-            Kind::LinearRegression { targets: Vec::new() },
-            Kind::LogisticRegression,
-            Kind::Svm { kernel: Kernel::Linear },
+        let models = [
+            ("linear_regression", Kind::LinearRegression { targets: Vec::new() }),
+            ("nearest_neighbours", Kind::NearestNeighbours { reach: Reach::Count(NEIGHBOURS as usize) }),
+            ("wide_neighbours", Kind::NearestNeighbours { reach: Reach::Share(SHARE) }),
+            ("isolation_forest", Kind::IsolationForest),
+            ("logistic_regression", Kind::LogisticRegression),
+            ("svm", Kind::Svm { kernel: Kernel::Linear }),
         ];
-        return KINDS.iter().zip(kinds).map(|(&name, kind)| ModelSpec { name: name.into(), kind }).collect();
+        return models.map(|(name, kind)| ModelSpec { name: name.into(), kind }).into();
     }
     if tables.len() > MODELS_MAX {
         root.wrong("models", format!("{} models", tables.len()), "too many", format!("at most {MODELS_MAX}"));
@@ -178,7 +192,6 @@ fn models(root: &Table<'_>) -> Vec<ModelSpec> {
                 return Ok(kind.to_owned());
             }
             let hint = match text::nearest(kind, KINDS) {
-                _ if KINDS_LATER.contains(&kind) => format!("{kind} is not there yet: "),
                 Some(near) => format!("did you mean `{near}`? "),
                 None => String::new(),
             };
@@ -197,7 +210,14 @@ fn models(root: &Table<'_>) -> Vec<ModelSpec> {
 }
 
 fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
-    for (key, of) in [("targets", "linear_regression"), ("kernel", "svm")] {
+    let keys = [
+        ("targets", "linear_regression"),
+        ("neighbours", "nearest_neighbours"),
+        ("share", "nearest_neighbours"),
+        ("nu", "one_class_svm"),
+        ("kernel", "svm"),
+    ];
+    for (key, of) in keys {
         if table.has(key) && of != kind_name {
             table.wrong(key, format!("`{key}` is a key of {of}, not of {kind_name}"), "not here", "leave it out");
         }
@@ -205,6 +225,20 @@ fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
     match kind_name {
         "linear_regression" => {
             Kind::LinearRegression { targets: table.strings("targets").into_iter().map(|found| found.value).collect() }
+        }
+        "nearest_neighbours" => {
+            let count = table.count("neighbours", NEIGHBOURS, 1..=1024) as usize;
+            let share = table.number("share", |share| 0.0 < share && share < 1.0, "above 0 and below 1, like 0.4");
+            if table.has("neighbours") && table.has("share") {
+                table.wrong("share", "both `neighbours` and `share`".into(), "the second", "give one of the two");
+            }
+            Kind::NearestNeighbours { reach: share.map_or(Reach::Count(count), Reach::Share) }
+        }
+        "isolation_forest" => Kind::IsolationForest,
+        "marginal" => Kind::Marginal,
+        "one_class_svm" => {
+            let nu = table.number("nu", |nu| 0.0 < nu && nu <= 1.0, "a share of the events, above 0 and at most 1");
+            Kind::OneClassSvm { nu: nu.unwrap_or(NU) }
         }
         "logistic_regression" => Kind::LogisticRegression,
         _ => {

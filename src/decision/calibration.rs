@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::score;
 use super::table::Table;
 use crate::draw::{Draw, Purpose};
-use crate::model::{Encoded, LearnsFrom, Progress};
+use crate::model::{Encoded, LearnsFrom, Part, Progress};
 
 /// Events in the reservoir.
 pub const ENTRIES_MAX: usize = 1000;
@@ -18,8 +19,9 @@ const SCORES_MIN: usize = 20;
 /// An event replaces an entry with probability `ENTRIES_MAX` / min(seen, this), so an incident shorter than guard level times this
 /// many events does not become normal, and a longer one does.
 ///
-/// At 100,000 the two bursts of the KDD 1999 http stream (1,000 events each) made themselves ordinary: its AUC was .986 to .995 over six
-/// seeds; at 200,000 it is .993 to .995, and 300,000 gained nothing.
+/// At 100,000 the two bursts of the KDD 1999 http stream (1,000 events each) made themselves ordinary: with regression as the only
+/// detector its AUC was .986 to .995 over six
+/// seeds; at 200,000 it was .993 to .995, and 300,000 gained nothing.
 pub const CALIBRATION_MEMORY: u64 = 200_000;
 
 /// Past events with the strangeness that each model gave them. Every scored event may enter, alarms too: leaving them out trims the
@@ -27,16 +29,16 @@ pub const CALIBRATION_MEMORY: u64 = 200_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     draw: Draw,
-    parts: Vec<LearnsFrom>,
+    parts: Vec<Part>,
     seen: u64,
     entries: Vec<Entry>,
     tables: Vec<Table>,
-    /// Sums of surprises over the detectors, and over all parts.
+    /// Mean scores over the detectors, and over all parts.
     unsupervised: Table,
     total: Table,
-    /// What each part's surprise weighs in the total.
+    /// What each part's score weighs in the total.
     weights: Vec<f64>,
-    /// Entries replaced since the sums were computed anew.
+    /// Entries replaced since the means were computed anew.
     stale: usize,
 }
 
@@ -60,9 +62,9 @@ pub struct Judgement {
 }
 
 impl Calibration {
-    /// `parts`: what each model learns from, in the order in which strangeness will be given.
+    /// `parts`: what each model is, in the order in which strangeness will be given.
     #[must_use]
-    pub fn new(parts: &[LearnsFrom], draw: Draw) -> Self {
+    pub fn new(parts: &[Part], draw: Draw) -> Self {
         Self {
             draw,
             parts: parts.to_vec(),
@@ -71,7 +73,7 @@ impl Calibration {
             tables: vec![Table::default(); parts.len()],
             unsupervised: Table::default(),
             total: Table::default(),
-            weights: vec![1.0; parts.len()],
+            weights: parts.iter().map(|part| part.weight).collect(),
             stale: 0,
         }
     }
@@ -90,14 +92,33 @@ impl Calibration {
     #[must_use]
     pub fn judge(&self, strangeness: &[Option<f64>]) -> Judgement {
         let parts = self.surprises(strangeness);
-        let unsupervised = self.together(
-            &parts,
-            |part| part == LearnsFrom::Events,
-            || self.unsupervised.surprise(self.unsupervised_sum(&parts)),
-        );
+        let unsupervised =
+            self.together(&parts, is_detector, || self.unsupervised.surprise(self.unsupervised_mean(&parts)));
         let unsupervised = unsupervised.filter(|_| self.progress().ready());
-        let total = self.together(&parts, |_| true, || self.total.surprise(self.total_sum(&parts)));
+        let total = self.together(&parts, |_| true, || self.total.surprise(self.total_mean(&parts)));
         Judgement { parts, unsupervised, total }
+    }
+
+    /// `several` when more than one of these parts has a table to speak of; one alone has its own surprise. None when none spoke.
+    fn together(
+        &self,
+        surprises: &[Option<f64>],
+        of: impl Fn(&Part) -> bool + Copy,
+        several: impl FnOnce() -> f64,
+    ) -> Option<f64> {
+        if !self.speak(surprises, of) {
+            return None;
+        }
+        let mut able = (0..self.parts.len()).filter(|i| of(&self.parts[*i]) && self.tables[*i].len() >= SCORES_MIN);
+        match (able.next(), able.next()) {
+            (Some(alone), None) => surprises[alone],
+            _ => Some(several()),
+        }
+    }
+
+    /// Whether any of these parts has said something.
+    fn speak(&self, said: &[Option<f64>], of: impl Fn(&Part) -> bool) -> bool {
+        self.parts.iter().zip(said).any(|(part, said)| of(part) && said.is_some())
     }
 
     /// Lets the judged event at offset `index` into the reservoir, with the probability that is due.
@@ -107,8 +128,7 @@ impl Calibration {
     pub fn learn(&mut self, index: u64, encoded: &Encoded, strangeness: &[Option<f64>], judgement: &Judgement) {
         assert_eq!(strangeness.len(), self.parts.len(), "a strangeness for every model");
         // While no detector is ready there is nothing to keep: the entry would be a hole until it is replaced.
-        let detectors = || self.parts.iter().zip(strangeness).filter(|(part, _)| **part == LearnsFrom::Events);
-        if detectors().count() > 0 && detectors().all(|(_, strangeness)| strangeness.is_none()) {
+        if self.parts.iter().any(is_detector) && !self.speak(strangeness, is_detector) {
             return;
         }
         self.seen += 1;
@@ -119,8 +139,8 @@ impl Calibration {
         let entry = Entry {
             encoded: encoded.clone(),
             strangeness: strangeness.to_vec(),
-            unsupervised: self.unsupervised_sum(&judgement.parts),
-            total: self.total_sum(&judgement.parts),
+            unsupervised: self.unsupervised_mean(&judgement.parts),
+            total: self.total_mean(&judgement.parts),
         };
         if self.entries.len() < ENTRIES_MAX {
             for (table, strangeness) in self.tables.iter_mut().zip(strangeness) {
@@ -147,7 +167,7 @@ impl Calibration {
             self.entries[slot] = entry;
         }
         self.stale += 1;
-        // The sums were computed from tables that have moved since.
+        // The means were computed from tables that have moved since.
         if self.stale >= (self.entries.len() / 16).max(1) {
             self.refresh();
         }
@@ -155,7 +175,7 @@ impl Calibration {
 
     /// Gives the label learners' parts of every entry the strangeness of a new model version, and computes everything anew.
     /// `rescore` answers one strangeness for each part; what it says of detectors is not used, for they have learned since. From now
-    /// on the parts weigh `weights` in the total; the guard's sum over the detectors stays unweighted, for no label may move it.
+    /// on the parts weigh `weights` in the total; the guard's mean over the detectors stays as it is, for no label may move it.
     ///
     /// # Panics
     /// When `rescore` does not answer one for each part.
@@ -166,13 +186,13 @@ impl Calibration {
             let scores = rescore(&entry.encoded);
             assert_eq!(scores.len(), self.parts.len(), "a strangeness for every model");
             for ((part, old), new) in self.parts.iter().zip(&mut entry.strangeness).zip(scores) {
-                if *part == LearnsFrom::Labels {
+                if part.learns_from == LearnsFrom::Labels {
                     *old = new;
                 }
             }
         }
         for (i, part) in self.parts.iter().enumerate() {
-            if *part == LearnsFrom::Labels {
+            if part.learns_from == LearnsFrom::Labels {
                 self.tables[i] = Table::new(self.entries.iter().filter_map(|entry| entry.strangeness[i]).collect());
             }
         }
@@ -182,8 +202,8 @@ impl Calibration {
     fn refresh(&mut self) {
         for i in 0..self.entries.len() {
             let parts = self.surprises(&self.entries[i].strangeness);
-            self.entries[i].unsupervised = self.unsupervised_sum(&parts);
-            self.entries[i].total = self.total_sum(&parts);
+            self.entries[i].unsupervised = self.unsupervised_mean(&parts);
+            self.entries[i].total = self.total_mean(&parts);
         }
         self.unsupervised = Table::new(self.entries.iter().map(|entry| entry.unsupervised).collect());
         self.total = Table::new(self.entries.iter().map(|entry| entry.total).collect());
@@ -200,36 +220,29 @@ impl Calibration {
         .collect()
     }
 
-    /// The sum of the surprises of the parts that count. A part that can speak and does not is taken as ordinary (p = .5), so
-    /// that sums stay comparable.
-    fn sum(&self, surprises: &[Option<f64>], weight: impl Fn(usize) -> f64) -> f64 {
-        let mut sum = 0.0;
+    /// The weighted mean of the scores: a score is bounded, so no part alone drowns the others, however heavy its tail. A part that can
+    /// speak and does not is taken as ordinary (p = .5), so that means stay comparable; one that cannot yet does not count.
+    fn mean(&self, surprises: &[Option<f64>], weight: impl Fn(usize) -> f64) -> f64 {
+        let (mut sum, mut weights) = (0.0, 0.0);
         for (i, (table, surprise)) in self.tables.iter().zip(surprises).enumerate() {
             if table.len() >= SCORES_MIN {
-                sum += weight(i) * surprise.unwrap_or(std::f64::consts::LOG10_2);
+                let grown = if self.parts[i].broad { table.len() as f64 / ENTRIES_MAX as f64 } else { 1.0 };
+                sum += weight(i) * grown * score(surprise.unwrap_or(std::f64::consts::LOG10_2));
+                weights += weight(i) * grown;
             }
         }
-        sum
+        if weights > 0.0 { sum / weights } else { 0.0 }
     }
 
-    fn unsupervised_sum(&self, surprises: &[Option<f64>]) -> f64 {
-        self.sum(surprises, |i| if self.parts[i] == LearnsFrom::Events { 1.0 } else { 0.0 })
+    fn unsupervised_mean(&self, surprises: &[Option<f64>]) -> f64 {
+        self.mean(surprises, |i| if is_detector(&self.parts[i]) { self.parts[i].weight } else { 0.0 })
     }
 
-    fn total_sum(&self, surprises: &[Option<f64>]) -> f64 {
-        self.sum(surprises, |i| self.weights[i])
+    fn total_mean(&self, surprises: &[Option<f64>]) -> f64 {
+        self.mean(surprises, |i| self.weights[i])
     }
+}
 
-    /// One part alone: its own surprise. Several: their sum, calibrated again.
-    fn together(
-        &self,
-        surprises: &[Option<f64>],
-        counts: impl Fn(LearnsFrom) -> bool,
-        all: impl Fn() -> f64,
-    ) -> Option<f64> {
-        let speak = || self.parts.iter().zip(&self.tables).zip(surprises).filter(|((part, _), _)| counts(**part));
-        let able = speak().filter(|((_, table), _)| table.len() >= SCORES_MIN).count();
-        let first = speak().find_map(|(_, surprise)| *surprise)?;
-        Some(if able == 1 { first } else { all() })
-    }
+fn is_detector(part: &Part) -> bool {
+    part.learns_from == LearnsFrom::Events
 }

@@ -8,7 +8,7 @@ mod table;
 
 pub use calibration::{CALIBRATION_MEMORY, Calibration, ENTRIES_MAX, ENTRIES_MIN, Judgement};
 pub use decider::{Decider, DecisionSpec};
-pub use guard::{GUARD_LEVEL, LEAK, held_back};
+pub use guard::{GUARD_LEVEL, LEAK, LEAK_TO_SAMPLES, lesson};
 pub use quiet::{Direction, FeatureRule, Levels, QuietError, QuietSpec, Rules, Watch};
 pub use table::Table;
 

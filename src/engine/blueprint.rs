@@ -4,7 +4,7 @@ use super::snapshot::FORMAT;
 use crate::decision::{DecisionSpec, QuietError, QuietSpec, Rules};
 use crate::event::{Decoder, EventSpec, Schema, SchemaError};
 use crate::features::{Plan, QueryError, WindowLimits};
-use crate::model::{CATEGORIES_MAX, LearnsFrom, Model, ModelError, ModelSpec};
+use crate::model::{CATEGORIES_MAX, Model, ModelError, ModelSpec, Part};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The bounds of one partition's state.
@@ -90,9 +90,9 @@ impl Blueprint {
         xxh3_64_with_seed(format!("{FORMAT} {kinds:?}").as_bytes(), self.plan.hash())
     }
 
-    /// What each model learns from, in configuration order.
+    /// What each model is to the final p-value, in configuration order.
     #[must_use]
-    pub fn parts(&self) -> Vec<LearnsFrom> {
-        self.fresh.iter().map(Model::learns_from).collect()
+    pub fn parts(&self) -> Vec<Part> {
+        self.fresh.iter().map(Model::part).collect()
     }
 }

@@ -7,7 +7,7 @@ use crate::draw::{Draw, Purpose};
 use crate::event::{Event, Record, Rejection};
 use crate::features::FeatureVector;
 use crate::learn::Globals;
-use crate::model::{Encoded, Encoder, LearnsFrom, Lesson, Model};
+use crate::model::{Encoded, Encoder, LearnsFrom, Model, Part};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ pub struct Partition {
     topic: Arc<str>,
     partition: i32,
     draw: Draw,
-    parts: Vec<LearnsFrom>,
+    parts: Vec<Part>,
     globals: Arc<Globals>,
     pub(super) state: State,
     pub(super) entities: Entities,
@@ -145,7 +145,10 @@ impl Partition {
     ) -> Self {
         let draw = Draw::for_partition(blueprint.seed, topic, partition);
         let parts = blueprint.parts();
-        let detectors = blueprint.fresh.iter().filter(|m| m.learns_from() == LearnsFrom::Events).cloned().collect();
+        // Each draws a sample of its own: their chance errors must not add up.
+        let named = blueprint.models.iter().zip(&blueprint.fresh);
+        let detectors = named.filter(|(_, model)| model.learns_from() == LearnsFrom::Events);
+        let detectors = detectors.map(|(spec, model)| model.clone().seeded(draw.named(&spec.name))).collect();
         Self {
             state: State {
                 offset,
@@ -266,7 +269,7 @@ impl Partition {
         let strangeness = self.strangeness(&x);
         let judgement = self.state.calibration.judge(&strangeness);
         let warmup = self.warmup();
-        let surprise = if warmup.is_some() { 0.0 } else { judgement.total.unwrap_or(0.0) };
+        let surprise = judgement.total.unwrap_or(0.0);
         let alarm = warmup.is_none() && self.alarm(event, surprise, &observed.vector);
         let probabilities = self.probabilities(&x);
         let contributions = alarm.then(|| self.contributions(&x, &judgement.parts));
@@ -275,11 +278,9 @@ impl Partition {
         // From here on the event is scored: now the state may learn from it.
         let index = offset.unsigned_abs();
         self.state.calibration.learn(index, &x, &strangeness, &judgement);
-        if decision::held_back(judgement.unsupervised, self.draw, index) {
-            self.counters.held_back += 1;
-        } else {
+        if let Some(lesson) = decision::lesson(judgement.unsupervised, self.draw, index) {
             for detector in &mut self.state.detectors {
-                detector.learn(&x, Lesson::Event);
+                detector.learn(&x, lesson);
             }
             let forgotten = self.state.encoder.learn(&observed.vector, blueprint.limits.categories_max);
             self.counters.categories_forgotten += u64::from(forgotten);
@@ -287,6 +288,8 @@ impl Partition {
                 let watch = self.entities.watch_mut(&event.entity);
                 blueprint.quiet.learn(watch, &mut self.state.levels, &observed.vector.numbers);
             }
+        } else {
+            self.counters.held_back += 1;
         }
         let background = self.sample_background(index, event.time_ms);
 
@@ -326,7 +329,7 @@ impl Partition {
         let judgement = self.state.calibration.judge(&self.strangeness(&x));
         let warmup = self.warmup();
         Prediction {
-            surprise: if warmup.is_some() { 0.0 } else { judgement.total.unwrap_or(0.0) },
+            surprise: judgement.total.unwrap_or(0.0),
             warmup,
             model_version: self.globals.version,
             scores: judgement.parts.iter().map(|part| part.map_or(0.0, decision::score)).collect(),
@@ -371,7 +374,7 @@ impl Partition {
             self.state.background_sent = 0;
         }
         // Where no model learns from labels, nobody needs the samples.
-        let chosen = self.parts.contains(&LearnsFrom::Labels)
+        let chosen = self.parts.iter().any(|part| part.learns_from == LearnsFrom::Labels)
             && self.state.background_sent < BACKGROUND_PER_SECOND_MAX
             && self.draw.chance(Purpose::Background, index, BACKGROUND_RATE);
         self.state.background_sent += u32::from(chosen);
@@ -379,10 +382,10 @@ impl Partition {
     }
 }
 
-fn models<'a>(parts: &[LearnsFrom], detectors: &'a [Model], globals: &'a [Model]) -> impl Iterator<Item = &'a Model> {
+fn models<'a>(parts: &[Part], detectors: &'a [Model], globals: &'a [Model]) -> impl Iterator<Item = &'a Model> {
     let (mut detectors, mut globals) = (detectors.iter(), globals.iter());
     parts.iter().map(move |part| {
-        let model = match part {
+        let model = match part.learns_from {
             LearnsFrom::Events => detectors.next(),
             LearnsFrom::Labels => globals.next(),
         };

@@ -1,11 +1,11 @@
 //! How much each model counts in the final p-value: mostly the detectors at first, shifted by labels towards the models that were right.
 
-use crate::model::{Label, LearnsFrom};
+use crate::model::{Label, LearnsFrom, Part};
 
 /// Labels of the rarer class at which what they say of the models weighs as much as the start.
 const EVIDENCE_HALF: f64 = 5.0;
 const RATE: f64 = 0.5;
-/// What a model that learns from labels counts at the start, where a detector counts 1: few labels teach it little.
+/// What a model that learns from labels counts at the start, where all detectors together count 1: few labels teach it little.
 const LEARNER_START: f64 = 0.25;
 /// A surprise of 10 (p = 1e-10) settles the matter: larger ones must not drown the others.
 const SURPRISE_MAX: f64 = 10.0;
@@ -26,8 +26,12 @@ pub(super) struct Blend {
 }
 
 impl Blend {
-    pub(super) fn new(parts: &[LearnsFrom]) -> Self {
-        let start = |part: &LearnsFrom| if *part == LearnsFrom::Events { 1.0 } else { LEARNER_START };
+    pub(super) fn new(parts: &[Part]) -> Self {
+        let detectors = || parts.iter().filter(|part| part.learns_from == LearnsFrom::Events).map(|part| part.weight);
+        let start = |part: &Part| match part.learns_from {
+            LearnsFrom::Events => part.weight / detectors().sum::<f64>(),
+            LearnsFrom::Labels => LEARNER_START,
+        };
         let squares = vec![1.0; parts.len() + 1];
         Self {
             start: parts.iter().map(start).collect(),
@@ -87,9 +91,14 @@ impl Blend {
 mod tests {
     use super::*;
 
+    const PARTS: [Part; 2] = [
+        Part { learns_from: LearnsFrom::Events, weight: 1.0, broad: false },
+        Part { learns_from: LearnsFrom::Labels, weight: 1.0, broad: false },
+    ];
+
     #[test]
     fn the_model_that_is_right_gains_and_the_other_is_not_silenced() {
-        let mut blend = Blend::new(&[LearnsFrom::Events, LearnsFrom::Labels]);
+        let mut blend = Blend::new(&PARTS);
         assert_eq!(blend.shares(), [0.8, 0.2]);
         for i in 0..200 {
             let noise = f64::from(i % 7) * 0.3 + 0.1;
@@ -103,7 +112,7 @@ mod tests {
 
     #[test]
     fn one_class_alone_or_a_silent_model_moves_nothing() {
-        let mut blend = Blend::new(&[LearnsFrom::Events, LearnsFrom::Labels]);
+        let mut blend = Blend::new(&PARTS);
         for _ in 0..50 {
             blend.learn(&[0.0, 3.0], Label::Anomaly);
             blend.learn(&[1.0, 3.0], Label::Normal);

@@ -116,7 +116,7 @@ impl Trainer {
         let (mut models, mut parts) = (Vec::new(), Vec::new());
         for spec in specs {
             let model = Model::new(spec, columns)?;
-            parts.push(model.learns_from());
+            parts.push(model.part());
             if model.learns_from() == LearnsFrom::Labels {
                 models.push(model);
             }

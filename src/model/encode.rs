@@ -22,11 +22,9 @@ const COUNTED_MAX: u64 = 200_000;
 /// One event as the models see it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Encoded {
-    /// One per numeric column, in the plan's order. NaN is missing.
-    pub numbers: Vec<f64>,
-    /// One per category column: -ln of the value's smoothed frequency in this partition. NaN is missing. Empty where there is no
-    /// partition (global models do not read it).
-    pub rarities: Vec<f64>,
+    /// One per numeric column, in the plan's order; then one per category column: its rarity, -ln of the value's smoothed frequency in
+    /// this partition. NaN is missing. Rarities are absent where there is no partition: global models do not read them.
+    pub values: Vec<f64>,
     /// One per category column: the bucket of `column=value`, or [`BUCKET_MISSING`].
     pub buckets: Vec<u32>,
 }
@@ -65,7 +63,7 @@ impl Hashing {
             Some(value) => (xxh3_64_with_seed(value.as_bytes(), *seed) % u64::from(self.buckets)) as u32,
             None => BUCKET_MISSING,
         });
-        Encoded { numbers: features.numbers.to_vec(), rarities: Vec::new(), buckets: buckets.collect() }
+        Encoded { values: features.numbers.to_vec(), buckets: buckets.collect() }
     }
 }
 
@@ -88,9 +86,10 @@ impl Encoder {
     #[must_use]
     pub fn encode(&self, features: &FeatureVector) -> Encoded {
         let mut encoded = self.hashing.encode(features);
-        encoded.rarities = (self.frequencies.iter().zip(&features.categories))
-            .map(|(frequencies, value)| value.as_deref().map_or(f64::NAN, |value| frequencies.rarity(value)))
-            .collect();
+        encoded.values.extend(
+            (self.frequencies.iter().zip(&features.categories))
+                .map(|(frequencies, value)| value.as_deref().map_or(f64::NAN, |value| frequencies.rarity(value))),
+        );
         encoded
     }
 
@@ -164,10 +163,10 @@ mod tests {
         for i in 0..1000 {
             encoder.learn(&event(1.0, if i % 100 == 0 { "south" } else { "north" }, None), CATEGORIES_MAX);
         }
-        let rarity = |region| encoder.encode(&event(1.0, region, None)).rarities[0];
+        let rarity = |region| encoder.encode(&event(1.0, region, None)).values[1];
         assert!(rarity("north") < 0.02 && (rarity("south") - 4.51).abs() < 0.01 && rarity("west") > 6.9);
         let missing = encoder.encode(&event(1.0, "north", None));
-        assert!(missing.rarities[1].is_nan() && missing.buckets[1] == BUCKET_MISSING);
+        assert!(missing.values[2].is_nan() && missing.buckets[1] == BUCKET_MISSING);
     }
 
     #[test]
@@ -187,6 +186,6 @@ mod tests {
             encoder.learn(&event(1.0, &value, Some("get")), CATEGORIES_MAX);
         }
         assert!(encoder.frequencies.iter().all(|f| f.counts.len() <= CATEGORIES_MAX && f.total <= COUNTED_MAX));
-        assert!(encoder.encode(&event(1.0, "often", None)).rarities[0] < 1.0);
+        assert!(encoder.encode(&event(1.0, "often", None)).values[1] < 1.0);
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encode::{BUCKET_MISSING, BUCKETS, Encoded};
 use super::loss::{Loss, sigmoid};
+use super::moments::compressed;
 use super::{Label, Lesson};
 
 /// A linear model f(x) = w z + b of labels, higher for an anomaly.
@@ -58,7 +59,7 @@ impl Linear {
     /// The terms of the margin: one per number, then one per category. What is missing is the bias.
     pub(crate) fn terms(&self, encoded: &Encoded) -> Vec<f64> {
         let numbers =
-            self.scaling.iter().zip(&encoded.numbers).zip(&self.weights).map(|((scale, &x), w)| w * scale.apply(x));
+            self.scaling.iter().zip(&encoded.values).zip(&self.weights).map(|((scale, &x), w)| w * scale.apply(x));
         let categories = encoded.buckets.iter().map(|&bucket| match bucket {
             BUCKET_MISSING => 0.0,
             bucket => self.weights[self.scaling.len() + bucket as usize],
@@ -78,7 +79,7 @@ impl Linear {
 
     pub(crate) fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
         let (label, weight) = match lesson {
-            Lesson::Event => return,
+            Lesson::Event | Lesson::Leaked => return,
             Lesson::Scale => return self.learn_scale(encoded),
             Lesson::Background { weight } => (Label::Normal, weight),
             Lesson::Label { label, weight } => {
@@ -96,7 +97,7 @@ impl Linear {
     }
 
     fn learn_scale(&mut self, encoded: &Encoded) {
-        for (scale, &x) in self.scaling.iter_mut().zip(&encoded.numbers) {
+        for (scale, &x) in self.scaling.iter_mut().zip(&encoded.values) {
             scale.learn(x);
         }
     }
@@ -107,7 +108,7 @@ impl Linear {
         if push == 0.0 {
             return;
         }
-        let mut inputs = Vec::with_capacity(encoded.numbers.len() + encoded.buckets.len() + 1);
+        let mut inputs = Vec::with_capacity(self.scaling.len() + encoded.buckets.len() + 1);
         self.each_input(encoded, |i, x| inputs.push((i, x)));
         let mut reach = 0.0;
         for &(i, x) in &inputs {
@@ -129,7 +130,7 @@ impl Linear {
     /// Calls `f(index of the weight, value)` for every input that is not zero, in a fixed order.
     fn each_input(&self, encoded: &Encoded, mut f: impl FnMut(usize, f64)) {
         let numbers = self.scaling.len();
-        for (i, (scale, &x)) in self.scaling.iter().zip(&encoded.numbers).enumerate() {
+        for (i, (scale, &x)) in self.scaling.iter().zip(&encoded.values).enumerate() {
             f(i, scale.apply(x));
         }
         for &bucket in &encoded.buckets {
@@ -159,13 +160,12 @@ impl Scale {
         }
         let delta = x - self.mean;
         let floor = 1e-10 * self.mean.abs();
-        let v = self.variance.max(floor * floor);
+        let v = self.variance.max(floor * floor).max(f64::MIN_POSITIVE);
         if delta == 0.0 {
             return 0.0;
         }
         let z = delta / (v + delta * delta / (self.seen + 1.0)).sqrt();
-        // Linear up to one deviation, logarithmic beyond: a heavy tail must not outvote all other features.
-        if z.abs() <= 1.0 { z } else { (1.0 + libm::log(z.abs())).copysign(z) }
+        compressed(z)
     }
 }
 

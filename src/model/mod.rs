@@ -3,16 +3,27 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::draw::Draw;
 use crate::features::{Column, ColumnKind};
 
 mod encode;
+mod forest;
 mod linear;
 mod loss;
+mod marginal;
 mod matrix;
+mod moments;
+mod neighbours;
+mod one_class;
 mod regression;
+mod sample;
 
 pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
+pub use forest::Forest;
 pub use linear::Linear;
+pub use marginal::Marginal;
+pub use neighbours::{Neighbours, Reach};
+pub use one_class::{NU, OneClassSvm};
 pub use regression::Regression;
 
 /// A verdict on one event.
@@ -34,6 +45,15 @@ pub enum Kind {
     /// `targets`: the numeric features to predict; empty means all, and how rare each category is.
     LinearRegression {
         targets: Vec<String>,
+    },
+    NearestNeighbours {
+        reach: Reach,
+    },
+    IsolationForest,
+    Marginal,
+    /// `nu`: the share of the events that is to be outside, above 0 and at most 1.
+    OneClassSvm {
+        nu: f64,
     },
     LogisticRegression,
     Svm {
@@ -57,11 +77,24 @@ pub enum LearnsFrom {
     Labels,
 }
 
-/// One thing to learn. A model passes over what is not for its kind: a detector learns only [`Lesson::Event`].
+/// What one model is to the final p-value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub learns_from: LearnsFrom,
+    /// What its score weighs among the detectors', before labels say more.
+    pub weight: f64,
+    /// It looks at the remembered events as a whole, of which few say little: it weighs in proportion while the calibration fills up.
+    /// On ionosphere (351 rows) AUC .867 without that, .910 with it.
+    pub broad: bool,
+}
+
+/// One thing to learn. A model passes over what is not for its kind: a detector learns only events.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Lesson {
     /// An event without a label.
     Event,
+    /// An event that the guard let through though it is strange: models that keep averages learn it, those that keep events do not.
+    Leaked,
     /// A verdict; `weight` is its importance, usually 1.
     Label { label: Label, weight: f64 },
     /// An unlabelled event that counts as a weak normal. It is no verdict: it does not make a model vote.
@@ -97,6 +130,10 @@ pub enum ModelError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Model {
     LinearRegression(Columns, Regression),
+    NearestNeighbours(Columns, Neighbours),
+    IsolationForest(Columns, Forest),
+    Marginal(Columns, Marginal),
+    OneClassSvm(Columns, OneClassSvm),
     LogisticRegression(Columns, Linear),
     Svm(Columns, Linear),
 }
@@ -128,6 +165,12 @@ impl Model {
                 let targets = columns.targets(&spec.name, targets)?;
                 Model::LinearRegression(columns, Regression::new(numbers + categories, targets))
             }
+            Kind::NearestNeighbours { reach } => {
+                Model::NearestNeighbours(columns, Neighbours::new(numbers + categories, *reach))
+            }
+            Kind::IsolationForest => Model::IsolationForest(columns, Forest::new(numbers + categories)),
+            Kind::Marginal => Model::Marginal(columns, Marginal::new(numbers, categories)),
+            Kind::OneClassSvm { nu } => Model::OneClassSvm(columns, OneClassSvm::new(numbers + categories, *nu)),
             Kind::LogisticRegression => {
                 Model::LogisticRegression(columns, Linear::new(loss::Loss::Logistic, numbers, categories))
             }
@@ -137,12 +180,39 @@ impl Model {
         })
     }
 
+    /// The same model, which has learned nothing yet, with its random choices drawn from `draw`.
+    #[must_use]
+    pub fn seeded(mut self, draw: Draw) -> Self {
+        match &mut self {
+            Model::NearestNeighbours(_, model) => model.reseed(draw),
+            Model::IsolationForest(_, model) => model.reseed(draw),
+            Model::Marginal(_, model) => model.reseed(draw),
+            Model::OneClassSvm(_, model) => model.reseed(draw),
+            Model::LinearRegression(..) | Model::LogisticRegression(..) | Model::Svm(..) => {}
+        }
+        self
+    }
+
     #[must_use]
     pub fn learns_from(&self) -> LearnsFrom {
         match self {
-            Model::LinearRegression(..) => LearnsFrom::Events,
+            Model::LinearRegression(..)
+            | Model::NearestNeighbours(..)
+            | Model::IsolationForest(..)
+            | Model::Marginal(..)
+            | Model::OneClassSvm(..) => LearnsFrom::Events,
             Model::LogisticRegression(..) | Model::Svm(..) => LearnsFrom::Labels,
         }
+    }
+
+    #[must_use]
+    pub fn part(&self) -> Part {
+        let (weight, broad) = match self {
+            Model::NearestNeighbours(_, model) => model.part(),
+            Model::IsolationForest(..) => (1.0, true),
+            _ => (1.0, false),
+        };
+        Part { learns_from: self.learns_from(), weight, broad }
     }
 
     /// Higher is stranger; always finite. Regression: the largest squared residual over its variance, at least 0. Label learners: the
@@ -150,20 +220,30 @@ impl Model {
     #[must_use]
     pub fn strangeness(&self, encoded: &Encoded) -> f64 {
         match self {
-            Model::LinearRegression(_, model) => model.strangeness(encoded),
+            Model::LinearRegression(_, model) => model.strangeness(&encoded.values),
+            Model::NearestNeighbours(_, model) => model.strangeness(&encoded.values),
+            Model::IsolationForest(_, model) => model.strangeness(&encoded.values),
+            Model::Marginal(_, model) => model.strangeness(&encoded.values),
+            Model::OneClassSvm(_, model) => model.strangeness(&encoded.values),
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.margin(encoded),
         }
     }
 
     /// Learns one event. What a lesson means to a kind that it is not for: nothing.
     pub fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
+        let (whole, leaked) = (lesson == Lesson::Event, lesson == Lesson::Leaked);
         match self {
-            Model::LinearRegression(_, model) => {
-                if lesson == Lesson::Event {
-                    model.learn(encoded);
-                }
-            }
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.learn(encoded, lesson),
+            Model::LinearRegression(_, model) if whole || leaked => model.learn(&encoded.values),
+            Model::OneClassSvm(_, model) if whole || leaked => model.learn(&encoded.values),
+            Model::NearestNeighbours(_, model) if whole => model.learn(&encoded.values),
+            Model::IsolationForest(_, model) if whole => model.learn(&encoded.values),
+            Model::Marginal(_, model) if whole => model.learn(&encoded.values),
+            Model::LinearRegression(..)
+            | Model::OneClassSvm(..)
+            | Model::NearestNeighbours(..)
+            | Model::IsolationForest(..)
+            | Model::Marginal(..) => {}
         }
     }
 
@@ -171,7 +251,11 @@ impl Model {
     #[must_use]
     pub fn progress(&self) -> Progress {
         match self {
-            Model::LinearRegression(_, model) => Progress { seen: model.seen(), needed: REGRESSION_EVENTS_MIN },
+            Model::LinearRegression(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
+            Model::NearestNeighbours(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
+            Model::IsolationForest(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
+            Model::Marginal(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
+            Model::OneClassSvm(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => {
                 let (normals, anomalies) = model.labels();
                 Progress { seen: normals.min(1) + anomalies.min(1), needed: 2 }
@@ -189,8 +273,8 @@ impl Model {
     #[must_use]
     pub fn labels(&self) -> (u64, u64) {
         match self {
-            Model::LinearRegression(..) => (0, 0),
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.labels(),
+            _ => (0, 0),
         }
     }
 
@@ -199,17 +283,23 @@ impl Model {
     #[must_use]
     pub fn probability(&self, encoded: &Encoded) -> Option<f64> {
         match self {
-            Model::LinearRegression(..) => None,
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => Some(model.probability(encoded)),
+            _ => None,
         }
     }
 
     /// (index among the query's columns, contribution) for each column, in the query's order. Label learners: the terms of the sum
-    /// f(x), exact but for the bias. Regression: each feature's own squared residual over its variance.
+    /// f(x), exact but for the bias. Regression: each feature's own squared residual over its variance. Marginal: the terms of its sum.
+    /// Neighbours: the squared differences from the neighbour that the distance is to.
+    /// Forest and one-class SVM: by how much the strangeness falls when the feature is missing, at least 0.
     #[must_use]
     pub fn contributions(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
         let (columns, terms) = match self {
-            Model::LinearRegression(columns, model) => (columns, model.terms(encoded)),
+            Model::LinearRegression(columns, model) => (columns, model.terms(&encoded.values)),
+            Model::NearestNeighbours(columns, model) => (columns, model.terms(&encoded.values)),
+            Model::IsolationForest(columns, model) => (columns, falls(&encoded.values, |x| model.strangeness(x))),
+            Model::OneClassSvm(columns, model) => (columns, falls(&encoded.values, |x| model.strangeness(x))),
+            Model::Marginal(columns, model) => (columns, model.terms(&encoded.values)),
             Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => (columns, model.terms(encoded)),
         };
         let places = columns.numbers.iter().chain(&columns.categories).map(|(place, _)| *place);
@@ -224,9 +314,9 @@ impl Model {
     pub fn expected(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
         match self {
             Model::LinearRegression(columns, model) => {
-                columns.numbers.iter().map(|(place, _)| *place).zip(model.expected(encoded)).collect()
+                columns.numbers.iter().map(|(place, _)| *place).zip(model.expected(&encoded.values)).collect()
             }
-            Model::LogisticRegression(..) | Model::Svm(..) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
@@ -247,6 +337,11 @@ impl Model {
                 let names = columns.numbers.iter().map(|(_, name)| name.as_str());
                 model.parameters(names)
             }
+            // Samples, trees and random features are no parameters that a person could read.
+            Model::NearestNeighbours(..)
+            | Model::IsolationForest(..)
+            | Model::Marginal(..)
+            | Model::OneClassSvm(..) => Vec::new(),
         }
     }
 }
@@ -269,8 +364,22 @@ impl Columns {
     }
 }
 
-/// Rows that regression learns before its score counts. Shrinkage keeps it calm before it knows the correlations.
-const REGRESSION_EVENTS_MIN: u64 = 20;
+/// For each feature, by how much `strangeness` falls when it is missing: what is missing is ordinary.
+fn falls(x: &[f64], strangeness: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let whole = strangeness(x);
+    let mut without = x.to_vec();
+    let fall = |(i, value): (usize, &f64)| {
+        without[i] = f64::NAN;
+        let fall = (whole - strangeness(&without)).max(0.0);
+        without[i] = *value;
+        fall
+    };
+    x.iter().enumerate().map(fall).collect()
+}
+
+/// Events that a detector learns before its score counts. Short streams need it soon: among 20 rows a neighbour says something, and
+/// shrinkage keeps regression calm before it knows the correlations.
+const EVENTS_MIN: u64 = 20;
 
 fn suggestion(nearest: &Option<String>) -> String {
     nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))

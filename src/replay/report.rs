@@ -63,7 +63,8 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(blueprint: &Blueprint, warmup_rows: u64) -> Self {
-        let names: Vec<_> = blueprint.models.iter().map(|model| model.name.clone()).zip(blueprint.parts()).collect();
+        let parts = blueprint.parts().into_iter().map(|part| part.learns_from);
+        let names: Vec<_> = blueprint.models.iter().map(|model| model.name.clone()).zip(parts).collect();
         Self {
             scores: vec![Vec::new(); names.len()],
             probabilities: vec![Default::default(); names.len()],

@@ -1,0 +1,68 @@
+//! The running mean and variance of one feature, which no single value can ruin.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Moments {
+    /// Events in which the feature was not missing.
+    seen: f64,
+    pub(super) mean: f64,
+    pub(super) variance: f64,
+    /// The square of the smallest deviation that is told from rounding: it stands in where the variance is (almost) zero.
+    floor: f64,
+}
+
+impl Moments {
+    pub(super) fn gain(&self) -> f64 {
+        (1.0 / (self.seen + 1.0)).max(GAIN_MIN)
+    }
+
+    /// The deviation in units of the running one, the value itself counted in: it cannot exceed sqrt(n + 1), so a value that a
+    /// constant column never showed is very strange and not infinitely so. Squares do not overflow: |x| is at most 1e30.
+    pub(super) fn scaled(&self, x: f64) -> f64 {
+        let delta = x - self.mean;
+        if x.is_nan() || delta == 0.0 || self.seen == 0.0 {
+            return 0.0;
+        }
+        // Squares below 1e-308 are lost.
+        let variance = self.variance.max(self.floor).max(f64::MIN_POSITIVE);
+        delta / (variance + delta * delta * self.gain()).sqrt()
+    }
+
+    /// The deviation to learn from: no more than [`CLIP`] running deviations, so that one value of 1e30 does not blind the model;
+    /// a larger scale is learned all the same, by some percent an event at first.
+    pub(super) fn clipped(&self, x: f64) -> f64 {
+        if x.is_nan() {
+            return 0.0;
+        }
+        let delta = x - self.mean;
+        if self.variance > self.floor && self.seen >= 10.0 {
+            let most = CLIP * self.variance.sqrt();
+            delta.clamp(-most, most)
+        } else {
+            delta
+        }
+    }
+
+    /// Learns a deviation from the mean, [`clipped`](Self::clipped).
+    pub(super) fn learn(&mut self, delta: f64) {
+        let gain = self.gain();
+        self.mean += gain * delta;
+        self.variance = (1.0 - gain) * (self.variance + gain * delta * delta);
+        self.floor = (ROUNDING * self.mean) * (ROUNDING * self.mean);
+        self.seen += 1.0;
+    }
+}
+
+/// Linear up to one deviation, logarithmic beyond: a heavy tail must not outvote all other features.
+pub(super) fn compressed(z: f64) -> f64 {
+    if z.abs() <= 1.0 { z } else { (1.0 + libm::log(z.abs())).copysign(z) }
+}
+
+/// A memory of 100,000 events.
+const GAIN_MIN: f64 = 1e-5;
+/// In running deviations. Measured on annthyroid in its order, with the guard, AUC: .83; at 100 or more, which heavy tails need to be
+/// learned at their full variance, .69 to .80.
+const CLIP: f64 = 10.0;
+/// Deviations below this share of the mean are rounding, not data.
+const ROUNDING: f64 = 1e-10;

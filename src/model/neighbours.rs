@@ -1,0 +1,238 @@
+//! `nearest_neighbours`: how far the k-th nearest of the remembered events is.
+
+use serde::{Deserialize, Serialize};
+
+use super::moments::{Moments, compressed};
+use super::sample::{Change, Sample};
+use crate::draw::Draw;
+
+/// Which neighbour the distance is measured to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Reach {
+    /// The k-th nearest: finds what is alone. A cluster of k rows is ordinary to it.
+    Count(usize),
+    /// The nearest that this share of the sample is closer than: a cluster is strange until it is this large.
+    Share(f64),
+}
+
+/// The distance to a neighbour in a guarded sample (Ramaswamy, Rastogi, Shim 2000). Features are scaled by their running mean and
+/// deviation and compressed beyond one deviation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Neighbours {
+    reach: Reach,
+    sample: Sample,
+    moments: Vec<Moments>,
+    /// The moments that the sample is scaled by: those of a little while ago, so that events and rows are scaled alike.
+    scaled_by: Vec<Moments>,
+    /// The scaled sample, [`BLOCK`] rows at a time, of which the first feature comes first: so the sums of a block stay in registers
+    /// while its features pass by. Single precision halves the time, and ranks are all that is needed of distances.
+    blocks: Vec<f32>,
+    /// Rows changed since the whole sample was scaled.
+    stale: usize,
+}
+
+/// Rows remembered where one near neighbour is asked for.
+const ROWS_NEAR: usize = 1024;
+/// A share of the sample is known well enough from fewer rows.
+const ROWS_SHARE: usize = 256;
+/// What the distance to a share weighs among the detectors: the others look at what is near, and together they would outvote it.
+const SHARE_WEIGHT: f64 = 2.5;
+/// Rows whose distances are summed at once.
+const BLOCK: usize = 32;
+/// Once full, scales are computed anew after so many changed rows: it touches the whole sample.
+const STALE_MAX: usize = 128;
+
+impl Neighbours {
+    pub(crate) fn new(width: usize, reach: Reach) -> Self {
+        let rows_max = match reach {
+            Reach::Count(count) => {
+                assert!((1..=ROWS_NEAR).contains(&count), "the configuration allows no other count than 1 to 1024");
+                ROWS_NEAR
+            }
+            Reach::Share(share) => {
+                assert!(0.0 < share && share < 1.0, "the configuration allows no other share");
+                ROWS_SHARE
+            }
+        };
+        Self {
+            reach,
+            sample: Sample::new(width, rows_max),
+            moments: vec![Moments::default(); width],
+            scaled_by: vec![Moments::default(); width],
+            blocks: Vec::new(),
+            stale: 0,
+        }
+    }
+
+    pub(crate) fn reseed(&mut self, draw: Draw) {
+        self.sample.reseed(draw);
+    }
+
+    pub(crate) fn seen(&self) -> u64 {
+        self.sample.seen
+    }
+
+    /// Its weight among the detectors, and whether it looks at all of them.
+    pub(crate) fn part(&self) -> (f64, bool) {
+        match self.reach {
+            Reach::Count(_) => (1.0, false),
+            Reach::Share(_) => (SHARE_WEIGHT, true),
+        }
+    }
+
+    /// The distance, at least 0 and finite.
+    pub(crate) fn strangeness(&self, x: &[f64]) -> f64 {
+        if self.sample.rows() == 0 {
+            return 0.0;
+        }
+        f64::from(self.reach.of(self.sample.rows(), &mut self.squares(&self.scaled(x)))).sqrt()
+    }
+
+    /// The squared difference in each feature from the neighbour that the distance is to; 0 where the feature is missing.
+    pub(crate) fn terms(&self, x: &[f64]) -> Vec<f64> {
+        let z = self.scaled(x);
+        let squares = self.squares(&z);
+        if self.sample.rows() == 0 {
+            return vec![0.0; z.len()];
+        }
+        let distance = self.reach.of(self.sample.rows(), &mut squares.clone());
+        let row = squares.iter().position(|square| *square == distance).expect("it is one of them");
+        let first = row / BLOCK * BLOCK * z.len() + row % BLOCK;
+        let others = self.blocks[first..].iter().step_by(BLOCK);
+        let term = |((x, z), other): ((&f64, &f32), &f32)| {
+            if x.is_nan() { 0.0 } else { f64::from((other - z) * (other - z)) }
+        };
+        x.iter().zip(&z).zip(others).map(term).collect()
+    }
+
+    fn scaled(&self, x: &[f64]) -> Vec<f32> {
+        self.scaled_by.iter().zip(x).map(|(moments, x)| scaled(moments, *x)).collect()
+    }
+
+    /// The squared distance of each row, and infinity for those that are not there yet.
+    fn squares(&self, z: &[f32]) -> Vec<f32> {
+        let mut squares = Vec::with_capacity(self.sample.rows().next_multiple_of(BLOCK));
+        for block in self.blocks.chunks(BLOCK * z.len()) {
+            squares.extend_from_slice(&distances(block, z));
+        }
+        squares
+    }
+
+    pub(crate) fn learn(&mut self, x: &[f64]) {
+        for (moments, x) in self.moments.iter_mut().zip(x).filter(|(_, x)| !x.is_nan()) {
+            moments.learn(moments.clipped(*x));
+        }
+        let Some(Change { row, .. }) = self.sample.learn(x) else { return };
+        self.stale += 1;
+        if self.stale >= (self.sample.rows() / 8).clamp(1, STALE_MAX) {
+            self.rescale();
+            return;
+        }
+        self.scale(row);
+    }
+
+    /// The moments have moved on since the rows were scaled.
+    fn rescale(&mut self) {
+        self.scaled_by.clone_from(&self.moments);
+        (0..self.sample.rows()).for_each(|row| self.scale(row));
+        self.stale = 0;
+    }
+
+    fn scale(&mut self, row: usize) {
+        let width = self.sample.columns.len();
+        let first = row / BLOCK * BLOCK * width + row % BLOCK;
+        if first >= self.blocks.len() {
+            // Rows that are not there yet are near to nothing.
+            self.blocks.resize(self.blocks.len() + BLOCK * width, f32::INFINITY);
+        }
+        for (i, (moments, column)) in self.scaled_by.iter().zip(&self.sample.columns).enumerate() {
+            self.blocks[first + i * BLOCK] = scaled(moments, column[row]);
+        }
+    }
+}
+
+/// The squared distance of each of a block's rows to `z`.
+fn distances(block: &[f32], z: &[f32]) -> [f32; BLOCK] {
+    let mut sums = [0.0; BLOCK];
+    let (features, _) = block.as_chunks::<BLOCK>();
+    for (others, z) in features.iter().zip(z) {
+        for (sum, other) in sums.iter_mut().zip(others) {
+            let delta = other - z;
+            *sum += delta * delta;
+        }
+    }
+    sums
+}
+
+/// A missing value is ordinary.
+fn scaled(moments: &Moments, x: f64) -> f32 {
+    compressed(moments.scaled(x)) as f32
+}
+
+impl Reach {
+    /// The wanted order statistic of so many rows and what fills the last block; the order of the slice is lost.
+    fn of(self, rows: usize, squares: &mut [f32]) -> f32 {
+        match self {
+            Reach::Count(count) if count <= COUNT_SMALL => nearest(squares, count.min(rows)),
+            Reach::Count(count) => kth(squares, count.min(rows)),
+            Reach::Share(share) => kth(squares, ((share * rows as f64) as usize).clamp(COUNT_LEAST.min(rows), rows)),
+        }
+    }
+}
+
+/// Up to here, a bound from the lanes is faster than a selection among all.
+const COUNT_SMALL: usize = BLOCK / 2;
+/// With few rows a share of them is too few neighbours to tell anything.
+const COUNT_LEAST: usize = 5;
+
+/// The k-th least; k is at least 1. Squares are not negative, so their bits have their order.
+fn kth(squares: &mut [f32], k: usize) -> f32 {
+    *squares.select_nth_unstable_by_key(k - 1, |square| square.to_bits()).1
+}
+
+/// The same for a small k. Rows `i`, `i + BLOCK`, ... are a lane: the k-th least of the lanes' least is at least the k-th nearest, and
+/// hardly any row is nearer than that.
+fn nearest(squares: &[f32], k: usize) -> f32 {
+    let (blocks, _) = squares.as_chunks::<BLOCK>();
+    let mut lanes = [f32::INFINITY; BLOCK];
+    for block in blocks {
+        for (least, square) in lanes.iter_mut().zip(block) {
+            *least = if *square < *least { *square } else { *least };
+        }
+    }
+    let bound = kth(&mut lanes, k);
+    let mut near = Vec::with_capacity(BLOCK);
+    for block in blocks {
+        // Counting passes over a block without a branch for each row.
+        if block.iter().map(|square| i32::from(*square <= bound)).sum::<i32>() > 0 {
+            near.extend(block.iter().copied().filter(|square| *square <= bound));
+        }
+    }
+    kth(&mut near, k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_cluster_is_near_its_own_and_far_from_most() {
+        let (mut near, mut share) = (Neighbours::new(1, Reach::Count(5)), Neighbours::new(1, Reach::Share(0.4)));
+        for i in 0..240 {
+            let x = if i % 12 == 0 { 50.0 } else { f64::from(i % 40) / 40.0 };
+            near.learn(&[x]);
+            share.learn(&[x]);
+        }
+        assert!(near.strangeness(&[50.0]) < 1e-3 && near.strangeness(&[20.0]) > 0.1);
+        assert!(share.strangeness(&[50.0]) > 10.0 * share.strangeness(&[0.5]));
+    }
+
+    #[test]
+    fn both_ways_to_the_kth_agree() {
+        let draw = Draw::new(3);
+        let squares: Vec<f32> = (0..512).map(|i| draw.unit(crate::draw::Purpose::Traffic, i) as f32).collect();
+        for k in [1, 2, 5, 16] {
+            assert_eq!(nearest(&squares, k), kth(&mut squares.clone(), k), "k = {k}");
+        }
+    }
+}
