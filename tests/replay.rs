@@ -321,13 +321,16 @@ fn a_text_column_is_a_category() {
 fn columns_named_by_flags_are_no_features() {
     let folder = folder();
     // The truth is chance: whoever knows it before it comes reads it from the row.
-    let mut plain = "a,b,truth\n".to_owned();
-    let mut named = "id,when,a,host,b,truth\n".to_owned();
+    // Nine numbers: so many are no series, of which --time would make more features.
+    let names: String = (0..8).map(|i| format!("x{i},")).collect();
+    let mut plain = format!("{names}b,truth\n");
+    let mut named = format!("id,when,{names}host,b,truth\n");
     for row in 0..1_200 {
-        let (a, b, truth) = (unit(row, 1), unit(row, 2), u8::from(unit(row, 3) < 0.1));
-        writeln!(plain, "{a},{b},{truth}").unwrap();
+        let numbers: String = (4..12).map(|column| format!("{},", unit(row, column))).collect();
+        let (b, truth) = (unit(row, 2), u8::from(unit(row, 3) < 0.1));
+        writeln!(plain, "{numbers}{b},{truth}").unwrap();
         let when = format!("2026-01-01T00:{:02}:{:02}Z", row / 60, row % 60);
-        writeln!(named, "e{truth}-{row},{when},{a},host-{truth},{b},{truth}").unwrap();
+        writeln!(named, "e{truth}-{row},{when},{numbers}host-{truth},{b},{truth}").unwrap();
     }
     write(folder.path(), "plain.csv", &plain);
     write(folder.path(), "named.csv", &named);
@@ -341,6 +344,26 @@ fn columns_named_by_flags_are_no_features() {
     assert_eq!(lines(&same)[6].event_id, format!("e{truth}-6"));
     let (other, _) = replay(folder.path(), "-i named.csv --label truth --label-delay 0 --id id --time when");
     assert_ne!(said(&scores), said(&other), "without the flag it is one");
+}
+
+#[test]
+fn a_time_makes_a_series_of_few_numbers() {
+    let folder = folder();
+    // A walk: no value is rare, a step of it is.
+    let mut text = "when,x,truth\n".to_owned();
+    let mut x = 0.0;
+    for row in 0..3_000 {
+        let jump = row % 100 == 99;
+        x += if jump { 5.0 } else { unit(row, 1) - 0.5 };
+        writeln!(text, "{},{x},{}", 1_700_000_000_000_u64 + 60_000 * row as u64, u8::from(jump)).unwrap();
+    }
+    write(folder.path(), "walk.csv", &text);
+    let auc = |flags: &str| {
+        let (_, report) = replay(folder.path(), &format!("-i walk.csv --label truth --warmup 500 {flags}"));
+        report["auc"].as_f64().unwrap()
+    };
+    let (series, points) = (auc("--time when"), auc("--id when"));
+    assert!(series > 0.95 && points < 0.9, "series {series}, points {points}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The rows of a replayed file: CSV or NDJSON, plain or gzip, with the columns that are no features set apart.
 
+use super::query::query;
 use crate::event::{Decoder, Event, EventSpec, Field, FieldType, Reason, Record, Rejection, Value};
 use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
@@ -269,8 +270,7 @@ impl Source {
         if features.is_empty() {
             bail!("{:?} has no column that could be a feature", self.name);
         }
-        let select: Vec<String> =
-            features.iter().map(|(name, _)| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+        let sql = query(&features, options);
         let mut fields: Vec<Field> =
             features.into_iter().map(|(name, kind)| Field { name, kind, required: false }).collect();
         for name in [&options.entity, &options.id].into_iter().flatten() {
@@ -285,7 +285,7 @@ impl Source {
             fields,
             ..limits.clone()
         };
-        Ok((spec, format!("SELECT {} FROM events", select.join(", "))))
+        Ok((spec, sql))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `larum replay`: the same engine over a file, with labels given back after a delay. No Kafka, no store.
 
 mod input;
+mod query;
 mod report;
 
 pub use input::{Input, InputError, Options, Row, Source};
