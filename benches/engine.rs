@@ -5,6 +5,7 @@ mod workload;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foldhash::fast::FixedState;
+use larum::config::Config;
 use larum::decision::DecisionSpec;
 use larum::engine::{Blueprint, EngineLimits, Outcome, Partition, Scored};
 use larum::event::{Event, Record};
@@ -28,13 +29,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(payloads: &[&str]) -> Self {
-        let model = |name: &str, kind| ModelSpec { name: name.into(), kind };
-        let models = vec![
-            model("linear_regression", Kind::LinearRegression { targets: Vec::new() }),
-            model("logistic_regression", Kind::LogisticRegression),
-            model("svm", Kind::Svm { kernel: Kernel::Linear }),
-        ];
+    fn new(payloads: &[&str], models: Vec<ModelSpec>) -> Self {
         let decision = DecisionSpec::AlarmBudget { alarms: 20.0, per_ms: 86_400_000.0 };
         let (spec, limits) = (workload::spec(), EngineLimits::default());
         let blueprint = Blueprint::new(&spec, workload::SQL, models, decision, 1, limits).expect("the bench's own");
@@ -58,6 +53,21 @@ impl Lane {
         }
         self.lap += 1;
     }
+}
+
+fn one_detector() -> Vec<ModelSpec> {
+    let model = |name: &str, kind| ModelSpec { name: name.into(), kind };
+    vec![
+        model("linear_regression", Kind::LinearRegression { targets: Vec::new() }),
+        model("logistic_regression", Kind::LogisticRegression),
+        model("svm", Kind::Svm { kernel: Kernel::Linear }),
+    ]
+}
+
+fn default_models() -> Vec<ModelSpec> {
+    let least =
+        "[kafka]\nevents = \"requests\"\n[event.fields]\nx = \"double\"\n[features]\nsql = \"SELECT x FROM events\"\n";
+    Config::parse("least".as_ref(), least, &|_| None).expect("the least configuration").models
 }
 
 fn decode<'a>(blueprint: &Blueprint, payload: &'a str, lap: i64) -> Event<'a> {
@@ -104,7 +114,7 @@ fn timed(run: impl FnOnce()) -> Duration {
 
 fn bench(c: &mut Criterion) {
     let payloads = workload::payloads(EVENTS);
-    let mut lane = Lane::new(&payloads);
+    let (mut lane, mut default_lane) = (Lane::new(&payloads, one_detector()), Lane::new(&payloads, default_models()));
     let blueprint = lane.blueprint.clone();
     let names = Names {
         columns: blueprint.plan.columns().to_vec(),
@@ -145,6 +155,7 @@ fn bench(c: &mut Criterion) {
         });
     });
     group.bench_function("whole", |b| b.iter(|| lane.lap(&payloads, |_| {})));
+    group.bench_function("whole_default_models", |b| b.iter(|| default_lane.lap(&payloads, |_| {})));
     let mut payload = Vec::new();
     group.bench_function("whole_and_prediction_json", |b| {
         b.iter(|| lane.lap(&payloads, |scored| write_json(&writer, scored, black_box(&mut payload))));

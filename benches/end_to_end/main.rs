@@ -34,22 +34,42 @@ pub(crate) struct Measured {
     pub(crate) peak_mib: Option<u64>,
 }
 
+/// How the service is configured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) keep: f64,
+    pub(crate) models: Models,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Models {
+    /// The six that larum has by default.
+    Default,
+    /// Of the detectors only the fastest.
+    Regression,
+}
+
 struct Options {
     events: u64,
     rounds: usize,
     test: bool,
-    keeps: Vec<f64>,
+    settings: Vec<Setting>,
 }
 
 fn options() -> Options {
-    let mut options = Options { events: 2_000_000, rounds: 3, test: false, keeps: vec![1.0, 0.01] };
+    let all = |keep| [Models::Default, Models::Regression].map(|models| Setting { keep, models });
+    let settings = [1.0, 0.01].into_iter().flat_map(all).collect();
+    let mut options = Options { events: 2_000_000, rounds: 3, test: false, settings };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
         match argument.as_str() {
             "--events" => options.events = value().parse().expect("--events takes a number"),
             "--rounds" => options.rounds = value().parse().expect("--rounds takes a number"),
-            "--keep" => options.keeps = vec![value().parse().expect("--keep takes a share")],
+            "--keep" => {
+                let keep: f64 = value().parse().expect("--keep takes a share");
+                options.settings = all(keep).into();
+            }
             "--test" => options.test = true,
             "--bench" => {} // cargo adds it
             other => panic!("unknown argument {other}; there are --events N, --rounds N, --keep SHARE, --test"),
@@ -87,7 +107,7 @@ fn compare(brokers: &str, options: &Options, relayed: impl Fn(&str), outputs: im
     let million = options.events as f64 / 1e6;
     println!("{million} M events of {bytes} bytes produced in {:.1} s", begin.elapsed().as_secs_f64());
     let mut loops = Vec::new();
-    let mut services: Vec<Vec<Measured>> = vec![Vec::new(); options.keeps.len()];
+    let mut services: Vec<Vec<Measured>> = vec![Vec::new(); options.settings.len()];
     for run in 0..options.rounds {
         let topic = format!("relayed-{run}");
         relayed(&topic);
@@ -97,11 +117,11 @@ fn compare(brokers: &str, options: &Options, relayed: impl Fn(&str), outputs: im
         if !options.test {
             delete(brokers, &[&topic]);
         }
-        for (keep, results) in options.keeps.iter().zip(&mut services) {
-            let name = format!("keep-{keep}-{run}");
+        for (setting, results) in options.settings.iter().zip(&mut services) {
+            let name = format!("keep-{}-{:?}-{run}", setting.keep, setting.models).to_lowercase();
             outputs(&name);
-            let measured = service::run(brokers, &name, *keep, options.events);
-            print(&format!("larum, keep = {keep}"), measured);
+            let measured = service::run(brokers, &name, *setting, options.events);
+            print(&setting.to_string(), measured);
             results.push(measured);
             if !options.test {
                 delete(brokers, &[&format!("{name}.scored"), &format!("{name}.label-log")]);
@@ -111,17 +131,24 @@ fn compare(brokers: &str, options: &Options, relayed: impl Fn(&str), outputs: im
     let bare = median(&loops);
     println!("\nmedians of {} rounds, {million} M events each", options.rounds);
     print("bare loop", bare);
-    for (keep, results) in options.keeps.iter().zip(&services) {
+    for (setting, results) in options.settings.iter().zip(&services) {
         let service = median(results);
-        print(&format!("larum, keep = {keep}"), service);
-        println!("{:22} {:.2} of the bare loop's rate", "", service.rate / bare.rate);
+        print(&setting.to_string(), service);
+        println!("{:32} {:.2} of the bare loop's rate", "", service.rate / bare.rate);
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let models = if self.models == Models::Default { "" } else { ", regression only" };
+        write!(f, "larum, keep = {}{models}", self.keep)
     }
 }
 
 fn print(name: &str, measured: Measured) {
     let Measured { rate, cpu_seconds, peak_mib } = measured;
     let peak = peak_mib.map_or_else(String::new, |mib| format!(", at most {mib} MiB"));
-    println!("{name:22} {:.3} M/s, {cpu_seconds:.2} CPU seconds per million events{peak}", rate / 1e6);
+    println!("{name:32} {:.3} M/s, {cpu_seconds:.2} CPU seconds per million events{peak}", rate / 1e6);
 }
 
 fn median(runs: &[Measured]) -> Measured {

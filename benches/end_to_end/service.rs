@@ -1,7 +1,7 @@
 //! One run of the `larum` binary over the whole events topic, with a fresh group and store, watched from outside.
 
 use crate::process::{self, free_port, log_tail, signal, wait_for};
-use crate::{EVENTS_TOPIC, Measured, workload};
+use crate::{EVENTS_TOPIC, Measured, Models, Setting, workload};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::path::Path;
@@ -22,11 +22,11 @@ impl Drop for Running {
 
 /// The rate is that between the first commit that holds events and the last one, so that starting is not measured; CPU time and memory are
 /// those of the whole life.
-pub(crate) fn run(brokers: &str, name: &str, keep: f64, events: u64) -> Measured {
+pub(crate) fn run(brokers: &str, name: &str, setting: Setting, events: u64) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let (config, log, store) =
         (folder.path().join("larum.toml"), folder.path().join("larum.log"), folder.path().join("larum.db"));
-    std::fs::write(&config, toml(brokers, name, keep, &store)).unwrap();
+    std::fs::write(&config, toml(brokers, name, setting, &store)).unwrap();
     let file = File::create(&log).unwrap();
     let binary = std::env::var_os("LARUM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_larum").into());
     let mut command = Command::new(binary);
@@ -48,10 +48,10 @@ pub(crate) fn run(brokers: &str, name: &str, keep: f64, events: u64) -> Measured
     let million = events as f64 / 1e6;
     let threads = process::cpu_seconds_by_thread(process).into_iter().take_while(|(_, seconds)| *seconds >= 0.05 * cpu);
     let threads: Vec<String> = threads.map(|(name, seconds)| format!("{name} {:.2}", seconds / million)).collect();
-    println!("{:22} CPU seconds per million events by thread: {}", "", threads.join(", "));
+    println!("{:32} CPU seconds per million events by thread: {}", "", threads.join(", "));
 
     let stored = count(&store, "SELECT COUNT(*) FROM scored");
-    assert!(keep < 1.0 || stored == Some(events), "{stored:?} of {events} events are in the store");
+    assert!(setting.keep < 1.0 || stored == Some(events), "{stored:?} of {events} events are in the store");
     signal(&running.0, "TERM");
     let status = wait_for("larum's end", Duration::from_secs(60), || running.0.try_wait().unwrap());
     assert!(status.success(), "larum: {status}\n{}", log_tail(&log));
@@ -60,17 +60,24 @@ pub(crate) fn run(brokers: &str, name: &str, keep: f64, events: u64) -> Measured
     Measured { rate, cpu_seconds: cpu / million, peak_mib }
 }
 
-fn toml(brokers: &str, name: &str, keep: f64, store: &Path) -> String {
+fn toml(brokers: &str, name: &str, setting: Setting, store: &Path) -> String {
     let fields: String = workload::FIELDS.iter().map(|(name, kind)| format!("{name} = \"{kind}\"\n")).collect();
+    let models = match setting.models {
+        Models::Default => String::new(),
+        Models::Regression => ["linear_regression", "logistic_regression", "svm"]
+            .map(|kind| format!("[[models]]\nkind = \"{kind}\"\n"))
+            .concat(),
+    };
     format!(
         "[kafka]\nbrokers = \"{brokers}\"\ngroup = \"{name}\"\nevents = \"{EVENTS_TOPIC}\"\nstart = \"earliest\"\n\
          predictions = \"{name}.scored\"\nlabels = \"{name}.labels\"\nlabel_log = \"{name}.label-log\"\n\
          dead_letters = \"{name}.dlq\"\n\
          [event]\nid = \"request_id\"\ntime = \"ts\"\nentity = \"host\"\n[event.fields]\n{fields}\
-         [features]\nsql = \"\"\"\n{}\"\"\"\n\
-         [store]\nurl = \"sqlite:{}\"\nkeep = {keep:?}\n[api]\nlisten = \"127.0.0.1:{}\"\n",
+         [features]\nsql = \"\"\"\n{}\"\"\"\n{models}\
+         [store]\nurl = \"sqlite:{}\"\nkeep = {:?}\n[api]\nlisten = \"127.0.0.1:{}\"\n",
         workload::SQL,
         store.display(),
+        setting.keep,
         free_port(),
     )
 }
