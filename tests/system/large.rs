@@ -94,8 +94,12 @@ fn a_million_records_half_of_them_malformed() {
 
     let deployment = Deployment::new(&broker, Options::requests("million"));
     let mut service = deployment.start();
-    service.wait_records("requests", i64::try_from(RECORDS).unwrap());
+    let memory = watch_memory(&deployment, &mut service, RECORDS);
     service.stop();
+    println!("resident MiB over the run: {memory:?}");
+    let (early, late) = memory.split_at(memory.len() / 4);
+    let (early, late) = (largest(early), largest(late));
+    assert!(late * 4 <= early * 5 + 64, "memory grows: {early} MiB in the first quarter, {late} MiB later");
 
     store::assert_ids(&deployment.store(), (0..RECORDS).step_by(2).map(traffic::id));
     let copies = predictions::copies(&broker, &deployment.topic("scored"), |_, json| {
@@ -142,6 +146,7 @@ fn memory_levels_off_over_three_million_records() {
     let memory = watch_memory(&deployment, &mut service, RECORDS);
     sending.join().unwrap();
     service.stop();
+    assert!(memory.len() >= 40, "{} samples show nothing", memory.len());
     let (first, second) = memory.split_at(memory.len() / 2);
     for (name, half) in [("first", first), ("second", second)] {
         println!("resident in the {name} half: median {} MiB, at most {} MiB", median(half), largest(half));
@@ -168,7 +173,7 @@ fn watch_memory(deployment: &Deployment, service: &mut Service, records: u64) ->
         assert!(Instant::now() < deadline, "only {reached} of {records} records within ten minutes");
         std::thread::sleep(Duration::from_millis(250));
     }
-    assert!(samples.len() >= 40, "{} samples show nothing", samples.len());
+    assert!(samples.len() >= 8, "{} samples show nothing", samples.len());
     samples
 }
 
