@@ -73,6 +73,18 @@ fn taught(kind: &Kind, events: u64, change: impl Fn(&mut FeatureVector)) -> (Mod
     (model, encoder)
 }
 
+/// Over the three thousand events after those that it was taught, each changed by `change` first.
+fn auc(model: &Model, encoder: &Encoder, change: impl Fn(&mut FeatureVector)) -> f64 {
+    let score = |i| {
+        let mut features = event(i);
+        change(&mut features);
+        model.strangeness(&encoder.encode(&features))
+    };
+    let scores: Vec<f64> = (3000..6000).map(score).collect();
+    let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
+    larum::quality::auc(&scores, &truth).expect("events of both kinds")
+}
+
 fn bits(model: &Model) -> Vec<u8> {
     postcard::to_allocvec(model).expect("plain data")
 }
@@ -82,9 +94,7 @@ fn it_finds_what_is_there_to_find() {
     for kind in kinds() {
         let (model, encoder) = taught(&kind, 3000, |_| {});
         assert!(model.votes(), "{kind:?}");
-        let scores: Vec<f64> = (3000..6000).map(|i| model.strangeness(&encoder.encode(&event(i)))).collect();
-        let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
-        let auc = larum::quality::auc(&scores, &truth).unwrap();
+        let auc = auc(&model, &encoder, |_| {});
         assert!(auc > findable(&kind, 0.85), "{kind:?}: {auc}");
     }
 }
@@ -194,9 +204,7 @@ fn huge_values_and_constant_columns_stay_finite_and_do_not_blind() {
         }
         assert!(model.parameters().iter().all(|(_, value)| value.is_finite()), "{kind:?}: {:?}", model.parameters());
         if model.learns_from() == LearnsFrom::Events {
-            let scores: Vec<f64> = (3000..6000).map(|i| model.strangeness(&encoder.encode(&event(i)))).collect();
-            let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
-            let auc = larum::quality::auc(&scores, &truth).unwrap();
+            let auc = auc(&model, &encoder, |_| {});
             assert!(auc > findable(&kind, 0.8), "{kind:?}: {auc}");
         }
     }
@@ -220,14 +228,7 @@ fn detectors_do_not_mind_a_large_offset() {
     for kind in kinds().into_iter().filter(|kind| model(kind).learns_from() == LearnsFrom::Events) {
         let change = |features: &mut FeatureVector| features.numbers[0] += 1e9;
         let (model, encoder) = taught(&kind, 3000, change);
-        let moved = |i| {
-            let mut features = event(i);
-            change(&mut features);
-            features
-        };
-        let scores: Vec<f64> = (3000..6000).map(|i| model.strangeness(&encoder.encode(&moved(i)))).collect();
-        let truth: Vec<bool> = (3000..6000).map(|i| label(i) == Label::Anomaly).collect();
-        let auc = larum::quality::auc(&scores, &truth).unwrap();
+        let auc = auc(&model, &encoder, change);
         assert!(auc > findable(&kind, 0.85), "{kind:?}: {auc}");
     }
 }

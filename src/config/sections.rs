@@ -12,7 +12,7 @@ use super::table::{Document, Found, Table};
 use super::{ApiConfig, Config, Limits, StoreConfig, text};
 use crate::decision::{DecisionSpec, Direction, FeatureRule, QuietSpec};
 use crate::event::{EventSpec, Field, FieldType};
-use crate::model::{Kernel, Kind, ModelSpec, NU, Reach};
+use crate::model::{Kernel, Kind, ModelSpec, NU, ROWS_NEAR, Reach};
 
 const SEED: u64 = 1;
 const MODELS_MAX: usize = 32;
@@ -227,7 +227,7 @@ fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
             Kind::LinearRegression { targets: table.strings("targets").into_iter().map(|found| found.value).collect() }
         }
         "nearest_neighbours" => {
-            let count = table.count("neighbours", NEIGHBOURS, 1..=1024) as usize;
+            let count = table.count("neighbours", NEIGHBOURS, 1..=ROWS_NEAR as u64) as usize;
             let share = table.number("share", |share| 0.0 < share && share < 1.0, "above 0 and below 1, like 0.4");
             if table.has("neighbours") && table.has("share") {
                 table.wrong("share", "both `neighbours` and `share`".into(), "the second", "give one of the two");

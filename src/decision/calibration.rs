@@ -20,8 +20,7 @@ const SCORES_MIN: usize = 20;
 /// many events does not become normal, and a longer one does.
 ///
 /// At 100,000 the two bursts of the KDD 1999 http stream (1,000 events each) made themselves ordinary: with regression as the only
-/// detector its AUC was .986 to .995 over six
-/// seeds; at 200,000 it was .993 to .995, and 300,000 gained nothing.
+/// detector its AUC was .986 to .995 over six seeds; at 200,000 it was .993 to .995, and 300,000 gained nothing.
 pub const CALIBRATION_MEMORY: u64 = 200_000;
 
 /// Past events with the strangeness that each model gave them. Every scored event may enter, alarms too: leaving them out trims the

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::encode::{BUCKET_MISSING, BUCKETS, Encoded};
 use super::loss::{Loss, sigmoid};
-use super::moments::compressed;
+use super::moments::Moments;
 use super::{Label, Lesson};
 
 /// A linear model f(x) = w z + b of labels, higher for an anomaly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
     loss: Loss,
-    scaling: Vec<Scale>,
+    scaling: Vec<Moments>,
     /// One per numeric column, then one per bucket (where there are categories), then the bias.
     weights: Vec<f64>,
     /// The sum of squared pushes on each weight (Duchi, Hazan, Singer 2011).
@@ -20,20 +20,12 @@ pub struct Linear {
     anomalies: u64,
 }
 
-/// The running mean and variance of one numeric feature.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Scale {
-    seen: f64,
-    mean: f64,
-    variance: f64,
-}
-
 impl Linear {
     pub(crate) fn new(loss: Loss, numbers: usize, categories: usize) -> Self {
         let inputs = numbers + if categories > 0 { BUCKETS as usize } else { 0 } + 1;
         Self {
             loss,
-            scaling: vec![Scale::default(); numbers],
+            scaling: vec![Moments::default(); numbers],
             weights: vec![0.0; inputs],
             squares: vec![0.0; inputs],
             normals: 0,
@@ -58,8 +50,12 @@ impl Linear {
 
     /// The terms of the margin: one per number, then one per category. What is missing is the bias.
     pub(crate) fn terms(&self, encoded: &Encoded) -> Vec<f64> {
-        let numbers =
-            self.scaling.iter().zip(&encoded.values).zip(&self.weights).map(|((scale, &x), w)| w * scale.apply(x));
+        let numbers = self
+            .scaling
+            .iter()
+            .zip(&encoded.values)
+            .zip(&self.weights)
+            .map(|((scale, &x), w)| w * scale.standardised(x));
         let categories = encoded.buckets.iter().map(|&bucket| match bucket {
             BUCKET_MISSING => 0.0,
             bucket => self.weights[self.scaling.len() + bucket as usize],
@@ -98,7 +94,7 @@ impl Linear {
 
     fn learn_scale(&mut self, encoded: &Encoded) {
         for (scale, &x) in self.scaling.iter_mut().zip(&encoded.values) {
-            scale.learn(x);
+            scale.learn_value(x);
         }
     }
 
@@ -131,7 +127,7 @@ impl Linear {
     fn each_input(&self, encoded: &Encoded, mut f: impl FnMut(usize, f64)) {
         let numbers = self.scaling.len();
         for (i, (scale, &x)) in self.scaling.iter().zip(&encoded.values).enumerate() {
-            f(i, scale.apply(x));
+            f(i, scale.standardised(x));
         }
         for &bucket in &encoded.buckets {
             if bucket != BUCKET_MISSING {
@@ -139,33 +135,6 @@ impl Linear {
             }
         }
         f(self.weights.len() - 1, 1.0);
-    }
-}
-
-impl Scale {
-    fn learn(&mut self, x: f64) {
-        if x.is_nan() {
-            return;
-        }
-        let gain = (1.0 / (self.seen + 1.0)).max(1e-5);
-        let delta = x - self.mean;
-        self.mean += gain * delta;
-        self.variance = (1.0 - gain) * (self.variance + gain * delta * delta);
-        self.seen += 1.0;
-    }
-
-    fn apply(&self, x: f64) -> f64 {
-        if x.is_nan() {
-            return 0.0;
-        }
-        let delta = x - self.mean;
-        let floor = 1e-10 * self.mean.abs();
-        let v = self.variance.max(floor * floor).max(f64::MIN_POSITIVE);
-        if delta == 0.0 {
-            return 0.0;
-        }
-        let z = delta / (v + delta * delta / (self.seen + 1.0)).sqrt();
-        compressed(z)
     }
 }
 

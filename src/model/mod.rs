@@ -22,7 +22,7 @@ pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hash
 pub use forest::Forest;
 pub use linear::Linear;
 pub use marginal::Marginal;
-pub use neighbours::{Neighbours, Reach};
+pub use neighbours::{Neighbours, ROWS_NEAR, Reach};
 pub use one_class::{NU, OneClassSvm};
 pub use regression::Regression;
 

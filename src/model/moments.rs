@@ -44,7 +44,19 @@ impl Moments {
         }
     }
 
-    /// Learns a deviation from the mean, [`clipped`](Self::clipped).
+    /// What models compute distances and sums on: [`scaled`](Self::scaled), then [`compressed`]. A missing value is ordinary.
+    pub(super) fn standardised(&self, x: f64) -> f64 {
+        compressed(self.scaled(x))
+    }
+
+    /// Learns a value, [`clipped`](Self::clipped); nothing of a missing one.
+    pub(super) fn learn_value(&mut self, x: f64) {
+        if !x.is_nan() {
+            self.learn(self.clipped(x));
+        }
+    }
+
+    /// Learns a deviation from the mean.
     pub(super) fn learn(&mut self, delta: f64) {
         let gain = self.gain();
         self.mean += gain * delta;
@@ -55,7 +67,7 @@ impl Moments {
 }
 
 /// Linear up to one deviation, logarithmic beyond: a heavy tail must not outvote all other features.
-pub(super) fn compressed(z: f64) -> f64 {
+fn compressed(z: f64) -> f64 {
     if z.abs() <= 1.0 { z } else { (1.0 + libm::log(z.abs())).copysign(z) }
 }
 

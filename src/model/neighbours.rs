@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::moments::{Moments, compressed};
+use super::moments::Moments;
 use super::sample::{Change, Sample};
 use crate::draw::Draw;
 
@@ -32,7 +32,7 @@ pub struct Neighbours {
 }
 
 /// Rows remembered where one near neighbour is asked for.
-const ROWS_NEAR: usize = 1024;
+pub const ROWS_NEAR: usize = 1024;
 /// A share of the sample is known well enough from fewer rows.
 const ROWS_SHARE: usize = 256;
 /// What the distance to a share weighs among the detectors: the others look at what is near, and together they would outvote it.
@@ -46,7 +46,7 @@ impl Neighbours {
     pub(crate) fn new(width: usize, reach: Reach) -> Self {
         let rows_max = match reach {
             Reach::Count(count) => {
-                assert!((1..=ROWS_NEAR).contains(&count), "the configuration allows no other count than 1 to 1024");
+                assert!((1..=ROWS_NEAR).contains(&count), "the configuration allows no other count");
                 ROWS_NEAR
             }
             Reach::Share(share) => {
@@ -106,7 +106,7 @@ impl Neighbours {
     }
 
     fn scaled(&self, x: &[f64]) -> Vec<f32> {
-        self.scaled_by.iter().zip(x).map(|(moments, x)| scaled(moments, *x)).collect()
+        self.scaled_by.iter().zip(x).map(|(moments, x)| moments.standardised(*x) as f32).collect()
     }
 
     /// The squared distance of each row, and infinity for those that are not there yet.
@@ -119,9 +119,7 @@ impl Neighbours {
     }
 
     pub(crate) fn learn(&mut self, x: &[f64]) {
-        for (moments, x) in self.moments.iter_mut().zip(x).filter(|(_, x)| !x.is_nan()) {
-            moments.learn(moments.clipped(*x));
-        }
+        self.moments.iter_mut().zip(x).for_each(|(moments, x)| moments.learn_value(*x));
         let Some(Change { row, .. }) = self.sample.learn(x) else { return };
         self.stale += 1;
         if self.stale >= (self.sample.rows() / 8).clamp(1, STALE_MAX) {
@@ -146,7 +144,7 @@ impl Neighbours {
             self.blocks.resize(self.blocks.len() + BLOCK * width, f32::INFINITY);
         }
         for (i, (moments, column)) in self.scaled_by.iter().zip(&self.sample.columns).enumerate() {
-            self.blocks[first + i * BLOCK] = scaled(moments, column[row]);
+            self.blocks[first + i * BLOCK] = moments.standardised(column[row]) as f32;
         }
     }
 }
@@ -162,11 +160,6 @@ fn distances(block: &[f32], z: &[f32]) -> [f32; BLOCK] {
         }
     }
     sums
-}
-
-/// A missing value is ordinary.
-fn scaled(moments: &Moments, x: f64) -> f32 {
-    compressed(moments.scaled(x)) as f32
 }
 
 impl Reach {

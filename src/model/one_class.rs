@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::moments::{Moments, compressed};
+use super::moments::Moments;
 use crate::draw::{Draw, Purpose};
 
 /// The one-class SVM of Schoelkopf et al. (2001) in its primal form over random Fourier features (Rahimi, Recht 2007), by stochastic
@@ -73,9 +73,7 @@ impl OneClassSvm {
             *weight += push * phi - step * *weight;
         }
         self.rho += step - push;
-        for (moments, x) in self.moments.iter_mut().zip(x).filter(|(_, x)| !x.is_nan()) {
-            moments.learn(moments.clipped(*x));
-        }
+        self.moments.iter_mut().zip(x).for_each(|(moments, x)| moments.learn_value(*x));
         self.seen += 1;
     }
 
@@ -85,8 +83,7 @@ impl OneClassSvm {
 
     /// phi(x), of length 1: cosines and sines of the frequencies' products with x.
     fn random_features(&self, x: &[f64]) -> Vec<f64> {
-        // A missing value is ordinary.
-        let z: Vec<f64> = self.moments.iter().zip(x).map(|(moments, x)| compressed(moments.scaled(*x))).collect();
+        let z: Vec<f64> = self.moments.iter().zip(x).map(|(moments, x)| moments.standardised(*x)).collect();
         let length = (1.0 / FREQUENCIES as f64).sqrt();
         let mut phi = Vec::with_capacity(2 * FREQUENCIES);
         for row in self.frequencies.chunks(z.len()) {
