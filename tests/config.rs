@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use larum::config::{Config, ConfigError, Start};
+use larum::config::{Config, ConfigError, FeatureQuery, Start};
 use larum::shop::{START_MS, Shop, larum_toml};
 
 /// The least that a test of one other section needs.
@@ -160,6 +160,14 @@ fn an_error_in_the_query_is_shown_in_the_file_that_holds_it() {
     insta::assert_snapshot!(escaped.features.refused(2, 3, "no field x"));
     // Beyond the end, as parsers say of a text that stops too early.
     insta::assert_snapshot!(escaped.features.refused(9, 9, "the query ends too early"));
+}
+
+#[test]
+fn an_error_in_a_line_too_long_to_draw_names_its_column() {
+    let query = FeatureQuery::alone("one_line.sql".into(), format!("SELECT\n{}x FROM events", "(".repeat(100_000)));
+    let shown = query.refused(2, 90_000, "the query is nested too deep").to_string();
+    assert!(shown.contains("the query is nested too deep, in line 2, column 90000"), "{}", &shown[..200]);
+    assert!(shown.len() < 500, "the line itself is not shown");
 }
 
 #[test]

@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
+/// Bytes of a line that is still drawn: miette panics where a column does not fit 16 bits, and nobody reads it long before.
+const LINE_BYTES_MAX: usize = 4096;
+
 /// One thing to mend: a sentence, the place, what is allowed there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -51,6 +54,13 @@ fn render(f: &mut fmt::Formatter<'_>, name: &str, text: &str, problem: &Problem)
     }
     let start = problem.span.start.min(text.len() - 1);
     let end = problem.span.end.clamp(start, text.len());
+    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line_length = text[line_start..].find('\n').unwrap_or(text.len() - line_start);
+    if line_length > LINE_BYTES_MAX {
+        let (line, column) = (text[..line_start].matches('\n').count() + 1, text[line_start..start].chars().count() + 1);
+        diagnostic.message = format!("{}, in line {line}, column {column}", problem.message);
+        return handler.render_report(f, Report::new(diagnostic).as_ref());
+    }
     // The head of a long text says which one it is; a frame around twenty lines of SQL hides what is wrong with it.
     let end = text[start..end].find('\n').map_or(end, |line| start + line);
     let label = LabeledSpan::new(Some(problem.here.clone()), start, end - start);
