@@ -57,7 +57,8 @@ fn render(f: &mut fmt::Formatter<'_>, name: &str, text: &str, problem: &Problem)
     let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line_length = text[line_start..].find('\n').unwrap_or(text.len() - line_start);
     if line_length > LINE_BYTES_MAX {
-        let (line, column) = (text[..line_start].matches('\n').count() + 1, text[line_start..start].chars().count() + 1);
+        let (line, column) =
+            (text[..line_start].matches('\n').count() + 1, text[line_start..start].chars().count() + 1);
         diagnostic.message = format!("{}, in line {line}, column {column}", problem.message);
         return handler.render_report(f, Report::new(diagnostic).as_ref());
     }
