@@ -160,6 +160,8 @@ fn an_error_in_the_query_is_shown_in_the_file_that_holds_it() {
     insta::assert_snapshot!(escaped.features.refused(2, 3, "no field x"));
     // Beyond the end, as parsers say of a text that stops too early.
     insta::assert_snapshot!(escaped.features.refused(9, 9, "the query ends too early"));
+    let comment = FeatureQuery::alone("comment.sql".into(), "SELECT -- ü".into());
+    insta::assert_snapshot!(comment.refused(9, 9, "the query ends too early"));
 }
 
 #[test]

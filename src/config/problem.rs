@@ -52,18 +52,17 @@ fn render(f: &mut fmt::Formatter<'_>, name: &str, text: &str, problem: &Problem)
     if text.is_empty() {
         return handler.render_report(f, Report::new(diagnostic).as_ref());
     }
-    let start = problem.span.start.min(text.len() - 1);
-    let end = problem.span.end.clamp(start, text.len());
-    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-    let line_length = text[line_start..].find('\n').unwrap_or(text.len() - line_start);
-    if line_length > LINE_BYTES_MAX {
-        let (line, column) =
-            (text[..line_start].matches('\n').count() + 1, text[line_start..start].chars().count() + 1);
-        diagnostic.message = format!("{}, in line {line}, column {column}", problem.message);
+    let start = text.floor_char_boundary(problem.span.start.min(text.len() - 1));
+    let line = text[..start].rfind('\n').map_or(0, |newline| newline + 1)
+        ..text[start..].find('\n').map_or(text.len(), |length| start + length);
+    if line.len() > LINE_BYTES_MAX {
+        let (number, column) =
+            (text[..line.start].matches('\n').count() + 1, text[line.start..start].chars().count() + 1);
+        diagnostic.message = format!("{}, in line {number}, column {column}", problem.message);
         return handler.render_report(f, Report::new(diagnostic).as_ref());
     }
     // The head of a long text says which one it is; a frame around twenty lines of SQL hides what is wrong with it.
-    let end = text[start..end].find('\n').map_or(end, |line| start + line);
+    let end = problem.span.end.clamp(start, line.end);
     let label = LabeledSpan::new(Some(problem.here.clone()), start, end - start);
     let report = Report::new(diagnostic.with_label(label)).with_source_code(NamedSource::new(name, text.to_owned()));
     handler.render_report(f, report.as_ref())
