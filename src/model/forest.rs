@@ -9,34 +9,30 @@ use crate::draw::{Draw, Purpose};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
     sample: Sample,
-    trees: Vec<Tree>,
+    trees: Trees,
     /// Trees built so far: the index of the next draws, and of the tree to replace.
     built: u64,
     /// Events learned since a tree was built.
     stale: u64,
 }
 
-/// A complete binary tree without pointers: the children of node i are 2 i and 2 i + 1, the root is 1. What ends early goes left
-/// all the way down, so that scoring is the same few steps for every event. More rows are to the left of a cut than to its right, and
-/// there goes what is missing: it stands not apart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Tree {
-    /// The inner nodes; the first is not used.
-    nodes: Vec<Node>,
+/// Complete binary trees without pointers, one after the other: [`NODES`] of each in every list. The children of node i are 2 i and
+/// 2 i + 1, the root is 1, node 0 is not used. What ends early goes left all the way down, so that scoring is the same few steps for every
+/// event. More rows are to the left of a cut than to its right, and there goes what is missing: it stands not apart.
+///
+/// Lists apart, and small numbers: so the forest stays in a core's own cache.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Trees {
+    /// An inner node goes right when its value is at least this.
+    thresholds: Vec<f64>,
+    /// The place of that value among the features followed by the same features negated: the latter where more rows are above the cut.
+    places: Vec<u16>,
     /// The path length of each leaf, in units of what is expected of the tree's rows.
     lengths: Vec<f32>,
 }
 
-/// An inner node: goes right when the value is at least the threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Node {
-    threshold: f64,
-    /// Its index among the features followed by the same features negated: the latter where more rows are above the cut.
-    value: u32,
-}
-
 /// All go left.
-const NO_CUT: Node = Node { threshold: f64::INFINITY, value: 0 };
+const NO_CUT: f64 = f64::INFINITY;
 /// Trees that are walked side by side: a step waits for memory, and the steps of different trees do not wait for each other.
 const ABREAST: usize = 10;
 const TREES: usize = 100;
@@ -44,6 +40,8 @@ const ROWS_MAX: usize = 1024;
 /// Rows of a tree; log2 of them is its depth.
 const TREE_ROWS: usize = 256;
 const DEPTH: u32 = 8;
+/// Inner nodes of a tree, with the unused one, and as many leaves: a node's index is a byte.
+const NODES: usize = 1 << DEPTH;
 const REBUILD_EVENTS: u64 = 32;
 /// Rows before the first trees.
 const ROWS_MIN: usize = 16;
@@ -52,7 +50,7 @@ const TRIES: u32 = 8;
 
 impl Forest {
     pub(crate) fn new(width: usize) -> Self {
-        Self { sample: Sample::new(width, ROWS_MAX), trees: Vec::new(), built: 0, stale: 0 }
+        Self { sample: Sample::new(width, ROWS_MAX), trees: Trees::default(), built: 0, stale: 0 }
     }
 
     pub(crate) fn reseed(&mut self, draw: Draw) {
@@ -65,13 +63,11 @@ impl Forest {
 
     /// The mean path length, negated: higher is stranger. In units of what is expected of a tree's rows: about -1 is ordinary, in [-2, 0].
     pub(crate) fn strangeness(&self, x: &[f64]) -> f64 {
-        if self.trees.is_empty() {
+        if self.trees.lengths.is_empty() {
             return -1.0;
         }
         let x: Vec<f64> = x.iter().copied().chain(x.iter().map(|x| -x)).collect();
-        let (side_by_side, _) = self.trees.as_chunks();
-        let sum: f32 = side_by_side.iter().map(|trees| lengths(trees, &x)).sum();
-        -f64::from(sum) / self.trees.len() as f64
+        -f64::from(self.trees.lengths_of(&x)) / TREES as f64
     }
 
     pub(crate) fn learn(&mut self, x: &[f64]) {
@@ -81,19 +77,22 @@ impl Forest {
             return;
         }
         // While the sample grows, all trees are built anew each time it has doubled.
-        if self.trees.is_empty() || (self.sample.seen <= ROWS_MAX as u64 && self.sample.seen.is_power_of_two()) {
-            self.trees = (0..TREES).map(|_| self.build()).collect();
+        let young = self.sample.seen <= ROWS_MAX as u64 && self.sample.seen.is_power_of_two();
+        if self.trees.lengths.is_empty() || young {
+            self.trees = Trees::new();
+            (0..TREES).for_each(|_| self.build());
             self.stale = 0;
         } else if self.stale >= REBUILD_EVENTS {
-            let place = (self.built % TREES as u64) as usize;
-            self.trees[place] = self.build();
+            self.build();
             self.stale = 0;
         }
     }
 
-    fn build(&mut self) -> Tree {
+    /// Builds the next tree in the place of the oldest.
+    fn build(&mut self) {
         // More draws than one tree can use, so that no two trees share any.
         let mut dice = Dice { draw: self.sample.draw(), next: self.built << 16 };
+        let place = (self.built % TREES as u64) as usize;
         self.built += 1;
         let rows = self.sample.rows();
         let mut chosen: Vec<usize> = (0..rows).collect();
@@ -103,28 +102,72 @@ impl Forest {
             chosen.swap(i, other);
         }
         chosen.truncate(size);
-        let nodes = 1 << DEPTH;
-        let tree = Tree { nodes: vec![NO_CUT; nodes], lengths: vec![0.0; nodes] };
         let columns: Vec<&[f64]> = self.sample.columns.iter().map(Vec::as_slice).collect();
         let varies = |i: &usize| chosen.iter().any(|row| columns[*i][*row] != columns[*i][chosen[0]]);
         let varying: Vec<usize> = (0..columns.len()).filter(varies).collect();
         let (unit, values) = (expected_length(size), Vec::with_capacity(size));
-        let mut grower = Grower { tree, unit, columns, varying, dice, values };
-        grower.grow(1, 0, &mut chosen);
-        grower.tree
+        let tree = self.trees.tree_mut(place);
+        tree.thresholds.fill(NO_CUT);
+        tree.places.fill(0);
+        Grower { tree, unit, columns, varying, dice, values }.grow(1, 0, &mut chosen);
     }
 }
 
-impl Tree {
-    fn next(&self, node: usize, x: &[f64]) -> usize {
-        let cut = self.nodes[node];
-        2 * node + usize::from(x[cut.value as usize] >= cut.threshold)
+impl Trees {
+    fn new() -> Self {
+        let nodes = TREES * NODES;
+        Self { thresholds: vec![NO_CUT; nodes], places: vec![0; nodes], lengths: vec![0.0; nodes] }
     }
+
+    fn tree_mut(&mut self, place: usize) -> TreeMut<'_> {
+        let nodes = place * NODES..(place + 1) * NODES;
+        TreeMut {
+            thresholds: &mut self.thresholds[nodes.clone()],
+            places: &mut self.places[nodes.clone()],
+            lengths: &mut self.lengths[nodes],
+        }
+    }
+
+    /// The sum of the path lengths in all trees.
+    fn lengths_of(&self, x: &[f64]) -> f32 {
+        let (thresholds, _) = self.thresholds.as_chunks::<NODES>();
+        let (places, _) = self.places.as_chunks::<NODES>();
+        let (lengths, _) = self.lengths.as_chunks::<NODES>();
+        let abreast =
+            thresholds.as_chunks::<ABREAST>().0.iter().zip(places.as_chunks::<ABREAST>().0).zip(lengths.as_chunks().0);
+        abreast.map(|((thresholds, places), lengths)| sum_of_lengths(thresholds, places, lengths, x)).sum()
+    }
+}
+
+/// The same of [`ABREAST`] trees.
+fn sum_of_lengths(
+    thresholds: &[[f64; NODES]; ABREAST],
+    places: &[[u16; NODES]; ABREAST],
+    lengths: &[[f32; NODES]; ABREAST],
+    x: &[f64],
+) -> f32 {
+    let mut nodes = [1_u8; ABREAST];
+    for _ in 0..DEPTH {
+        for ((node, thresholds), places) in nodes.iter_mut().zip(thresholds).zip(places) {
+            let at = usize::from(*node);
+            let right = x[usize::from(places[at])] >= thresholds[at];
+            // The last step goes beyond the inner nodes, and wraps to the leaf's index.
+            *node = (*node << 1) | u8::from(right);
+        }
+    }
+    nodes.iter().zip(lengths).map(|(leaf, lengths)| lengths[usize::from(*leaf)]).sum()
+}
+
+/// One tree of [`Trees`].
+struct TreeMut<'a> {
+    thresholds: &'a mut [f64],
+    places: &'a mut [u16],
+    lengths: &'a mut [f32],
 }
 
 /// A tree that is being built.
 struct Grower<'a> {
-    tree: Tree,
+    tree: TreeMut<'a>,
     /// The expected path length of as many rows as the tree has.
     unit: f64,
     columns: Vec<&'a [f64]>,
@@ -160,9 +203,7 @@ impl Grower<'_> {
         let column = self.columns[feature];
         self.values.clear();
         self.values.extend(rows.iter().map(|row| column[*row]));
-        let (low, high) = self.values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (if *value < low { *value } else { low }, if *value > high { *value } else { high })
-        });
+        let (low, high) = range(&self.values);
         if low >= high || !(high - low).is_finite() {
             return None;
         }
@@ -171,22 +212,35 @@ impl Grower<'_> {
         let cut = if cut > low { cut } else { high };
         let below = self.values.iter().filter(|value| **value < cut).count();
         let mirrored = 2 * below < rows.len();
-        self.tree.nodes[node] = if mirrored {
-            // Below the cut is at most the number before it.
-            Node { threshold: -cut.next_down(), value: (self.columns.len() + feature) as u32 }
-        } else {
-            Node { threshold: cut, value: feature as u32 }
-        };
+        // Below the cut is at most the number before it.
+        let (threshold, place) =
+            if mirrored { (-cut.next_down(), self.columns.len() + feature) } else { (cut, feature) };
+        self.tree.thresholds[node] = threshold;
+        self.tree.places[node] = u16::try_from(place).expect("a query has at most 1,000 columns");
+        // Rows of the right side stand from `left` to `i`: an exchange among them changes nothing, and so needs no branch.
         let mut left = 0;
         for (i, value) in self.values.iter().enumerate() {
-            let right = if mirrored { *value < cut } else { *value >= cut };
-            if !right {
-                rows.swap(i, left);
-                left += 1;
-            }
+            rows.swap(i, left);
+            left += usize::from((*value >= cut) == mirrored);
         }
         Some(left)
     }
+}
+
+/// The least and the largest value; what is missing is neither. In lanes, because one chain of comparisons waits for itself.
+fn range(values: &[f64]) -> (f64, f64) {
+    let least = |a: f64, b: f64| if b < a { b } else { a };
+    let largest = |a: f64, b: f64| if b > a { b } else { a };
+    let (mut low, mut high) = ([f64::INFINITY; 4], [f64::NEG_INFINITY; 4]);
+    let (lanes, rest) = values.as_chunks::<4>();
+    for values in lanes {
+        for i in 0..4 {
+            low[i] = least(low[i], values[i]);
+            high[i] = largest(high[i], values[i]);
+        }
+    }
+    let fold = |lanes: [f64; 4], of: fn(f64, f64) -> f64| lanes.into_iter().chain(rest.iter().copied()).reduce(of);
+    (fold(low, least).expect("four lanes"), fold(high, largest).expect("four lanes"))
 }
 
 /// The mean path length of an unsuccessful search in a binary search tree of `n` rows (Liu, Ting, Zhou 2008, section 2).
@@ -200,17 +254,6 @@ fn expected_length(n: usize) -> f64 {
             2.0 * (libm::log(m) + EULER) - 2.0 * m / n as f64
         }
     }
-}
-
-/// The sum of the path lengths in [`ABREAST`] trees.
-fn lengths(trees: &[Tree; ABREAST], x: &[f64]) -> f32 {
-    let mut nodes = [1; ABREAST];
-    for _ in 0..DEPTH {
-        for (node, tree) in nodes.iter_mut().zip(trees) {
-            *node = tree.next(*node, x);
-        }
-    }
-    nodes.iter().zip(trees).map(|(node, tree)| tree.lengths[node - (1 << DEPTH)]).sum()
 }
 
 struct Dice {
@@ -253,8 +296,9 @@ mod tests {
         for i in 0..64 {
             forest.learn(&[5.0, f64::from(i)]);
         }
-        assert_eq!(forest.trees.len(), TREES);
-        let cuts = |tree: &Tree| tree.nodes.iter().all(|node| *node == NO_CUT || node.value % 2 == 1);
-        assert!(forest.trees.iter().all(cuts));
+        let Trees { thresholds, places, lengths } = &forest.trees;
+        assert_eq!(lengths.len(), TREES * NODES);
+        assert!(thresholds.iter().zip(places).all(|(threshold, place)| *threshold == NO_CUT || place % 2 == 1));
+        assert!(thresholds.iter().filter(|threshold| **threshold != NO_CUT).count() > TREES);
     }
 }
