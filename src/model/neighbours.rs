@@ -1,5 +1,6 @@
 //! `nearest_neighbours`: how far the k-th nearest of the remembered events is.
 
+use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 use super::moments::Moments;
@@ -85,7 +86,7 @@ impl Neighbours {
         if self.sample.rows() == 0 {
             return 0.0;
         }
-        f64::from(self.reach.of(self.sample.rows(), &mut self.squares(&self.scaled(x)))).sqrt()
+        f64::from(self.reach.of(self.sample.rows(), &self.squares(&self.scaled(x)))).sqrt()
     }
 
     /// The squared difference in each feature from the neighbour that the distance is to; 0 where the feature is missing.
@@ -95,7 +96,7 @@ impl Neighbours {
         if self.sample.rows() == 0 {
             return vec![0.0; z.len()];
         }
-        let distance = self.reach.of(self.sample.rows(), &mut squares.clone());
+        let distance = self.reach.of(self.sample.rows(), &squares);
         let row = squares.iter().position(|square| *square == distance).expect("it is one of them");
         let first = row / BLOCK * BLOCK * z.len() + row % BLOCK;
         let others = self.blocks[first..].iter().step_by(BLOCK);
@@ -111,10 +112,9 @@ impl Neighbours {
 
     /// The squared distance of each row, and infinity for those that are not there yet.
     fn squares(&self, z: &[f32]) -> Vec<f32> {
-        let mut squares = Vec::with_capacity(self.sample.rows().next_multiple_of(BLOCK));
-        for block in self.blocks.chunks(BLOCK * z.len()) {
-            squares.extend_from_slice(&distances(block, z));
-        }
+        let mut squares = vec![0.0; self.sample.rows().next_multiple_of(BLOCK)];
+        let (each, _) = squares.as_chunks_mut::<BLOCK>();
+        Arch::new().dispatch(Distances { blocks: &self.blocks, z, squares: each });
         squares
     }
 
@@ -149,22 +149,36 @@ impl Neighbours {
     }
 }
 
-/// The squared distance of each of a block's rows to `z`.
-fn distances(block: &[f32], z: &[f32]) -> [f32; BLOCK] {
-    let mut sums = [0.0; BLOCK];
-    let (features, _) = block.as_chunks::<BLOCK>();
-    for (others, z) in features.iter().zip(z) {
-        for (sum, other) in sums.iter_mut().zip(others) {
-            let delta = other - z;
-            *sum += delta * delta;
+/// The squared distances of all rows to `z`, by the widest registers that the machine has. They change no result: each row's sum is
+/// by itself, in the order of the features.
+struct Distances<'a> {
+    blocks: &'a [f32],
+    z: &'a [f32],
+    squares: &'a mut [[f32; BLOCK]],
+}
+
+impl WithSimd for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (squares, block) in self.squares.iter_mut().zip(self.blocks.chunks(BLOCK * self.z.len())) {
+            let mut sums = [0.0; BLOCK];
+            let (features, _) = block.as_chunks::<BLOCK>();
+            for (others, z) in features.iter().zip(self.z) {
+                for (sum, other) in sums.iter_mut().zip(others) {
+                    let delta = other - z;
+                    *sum += delta * delta;
+                }
+            }
+            *squares = sums;
         }
     }
-    sums
 }
 
 impl Reach {
-    /// The wanted order statistic of so many rows and what fills the last block; the order of the slice is lost.
-    fn of(self, rows: usize, squares: &mut [f32]) -> f32 {
+    /// The wanted order statistic of so many rows and what fills the last block.
+    fn of(self, rows: usize, squares: &[f32]) -> f32 {
         match self {
             Reach::Count(count) if count <= COUNT_SMALL => nearest(squares, count.min(rows)),
             Reach::Count(count) => kth(squares, count.min(rows)),
@@ -178,30 +192,87 @@ const COUNT_SMALL: usize = BLOCK / 2;
 /// With few rows a share of them is too few neighbours to tell anything.
 const COUNT_LEAST: usize = 5;
 
-/// The k-th least; k is at least 1. Squares are not negative, so their bits have their order.
-fn kth(squares: &mut [f32], k: usize) -> f32 {
-    *squares.select_nth_unstable_by_key(k - 1, |square| square.to_bits()).1
+/// The k-th least; k is at least 1.
+fn kth(squares: &[f32], k: usize) -> f32 {
+    Arch::new().dispatch(Kth { squares, k })
 }
 
 /// The same for a small k. Rows `i`, `i + BLOCK`, ... are a lane: the k-th least of the lanes' least is at least the k-th nearest, and
 /// hardly any row is nearer than that.
 fn nearest(squares: &[f32], k: usize) -> f32 {
     let (blocks, _) = squares.as_chunks::<BLOCK>();
-    let mut lanes = [f32::INFINITY; BLOCK];
-    for block in blocks {
-        for (least, square) in lanes.iter_mut().zip(block) {
-            *least = if *square < *least { *square } else { *least };
-        }
-    }
-    let bound = kth(&mut lanes, k);
+    let bound = kth(&Arch::new().dispatch(Least { blocks }), k);
     let mut near = Vec::with_capacity(BLOCK);
-    for block in blocks {
-        // Counting passes over a block without a branch for each row.
-        if block.iter().map(|square| i32::from(*square <= bound)).sum::<i32>() > 0 {
-            near.extend(block.iter().copied().filter(|square| *square <= bound));
+    Arch::new().dispatch(Near { blocks, bound, near: &mut near });
+    *near.select_nth_unstable_by(k - 1, f32::total_cmp).1
+}
+
+/// The k-th least, by halving the range of bits in which it is: squares are not negative, so their bits have their order.
+struct Kth<'a> {
+    squares: &'a [f32],
+    k: usize,
+}
+
+impl WithSimd for Kth<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let (mut low, mut high) = (0, f32::INFINITY.to_bits());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let below = f32::from_bits(middle);
+            let count: u32 = self.squares.iter().map(|square| u32::from(*square <= below)).sum();
+            if count as usize >= self.k { high = middle } else { low = middle + 1 }
+        }
+        f32::from_bits(low)
+    }
+}
+
+/// The least of each lane.
+struct Least<'a> {
+    blocks: &'a [[f32; BLOCK]],
+}
+
+impl WithSimd for Least<'_> {
+    type Output = [f32; BLOCK];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [f32; BLOCK] {
+        let mut lanes = [f32::INFINITY; BLOCK];
+        for block in self.blocks {
+            for (least, square) in lanes.iter_mut().zip(block) {
+                *least = if *square < *least { *square } else { *least };
+            }
+        }
+        lanes
+    }
+}
+
+/// The squares that are at most `bound`.
+struct Near<'a> {
+    blocks: &'a [[f32; BLOCK]],
+    bound: f32,
+    near: &'a mut Vec<f32>,
+}
+
+impl WithSimd for Near<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for block in self.blocks {
+            // Most blocks have none: they are passed over without a branch for each row.
+            if block.iter().fold(false, |any, square| any | (*square <= self.bound)) {
+                let (mut near, mut len) = ([0.0; BLOCK], 0);
+                for square in block {
+                    near[len] = *square;
+                    len += usize::from(*square <= self.bound);
+                }
+                self.near.extend_from_slice(&near[..len]);
+            }
         }
     }
-    kth(&mut near, k)
 }
 
 #[cfg(test)]
@@ -225,7 +296,8 @@ mod tests {
         let draw = Draw::new(3);
         let squares: Vec<f32> = (0..512).map(|i| draw.unit(crate::draw::Purpose::Traffic, i) as f32).collect();
         for k in [1, 2, 5, 16] {
-            assert_eq!(nearest(&squares, k), kth(&mut squares.clone(), k), "k = {k}");
+            let sorted = *squares.clone().select_nth_unstable_by(k - 1, f32::total_cmp).1;
+            assert_eq!((nearest(&squares, k), kth(&squares, k)), (sorted, sorted), "k = {k}");
         }
     }
 }
