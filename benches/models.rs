@@ -1,4 +1,4 @@
-//! What one event costs: each kind of model at 10 features, and the calibration of a detector and two label learners.
+//! What one event costs: each kind of model at 10 features, the default ones together, and the calibration of a detector and two label learners.
 
 use std::hint::black_box;
 
@@ -17,6 +17,10 @@ fn event(i: u64) -> Encoded {
     Encoded { values, ..Encoded::default() }
 }
 
+fn columns() -> Vec<Column> {
+    (0..FEATURES).map(|i| Column { name: format!("f{i}"), kind: ColumnKind::Number }).collect()
+}
+
 fn lesson(kind: &Kind, i: usize) -> Lesson {
     match kind {
         Kind::LogisticRegression | Kind::Svm { .. } => {
@@ -27,8 +31,7 @@ fn lesson(kind: &Kind, i: usize) -> Lesson {
 }
 
 fn models(c: &mut Criterion) {
-    let columns: Vec<Column> =
-        (0..FEATURES).map(|i| Column { name: format!("f{i}"), kind: ColumnKind::Number }).collect();
+    let columns = columns();
     let events: Vec<Encoded> = (0..4096).map(event).collect();
     let kinds = [
         ("linear_regression", Kind::LinearRegression { targets: vec![] }),
@@ -63,6 +66,27 @@ fn models(c: &mut Criterion) {
     }
 }
 
+/// All models of a configuration that names none; one event of a hundred has a label.
+fn default_models(c: &mut Criterion) {
+    let columns = columns();
+    let events: Vec<Encoded> = (0..4096).map(event).collect();
+    let build = |spec: &ModelSpec| Model::new(spec, &columns).expect("ten features");
+    let mut models: Vec<Model> = larum::config::default_models().iter().map(build).collect();
+    let mut i = 0;
+    let mut step = |models: &mut [Model]| {
+        i += 1;
+        let event = &events[i % events.len()];
+        models.iter().for_each(|model| _ = black_box(model.strangeness(event)));
+        models.iter_mut().for_each(|model| model.learn(event, Lesson::Event));
+        if i.is_multiple_of(100) {
+            let label = if i.is_multiple_of(1000) { Label::Anomaly } else { Label::Normal };
+            models.iter_mut().for_each(|model| model.learn(event, Lesson::Label { label, weight: 1.0 }));
+        }
+    };
+    (0..20_000).for_each(|_| step(&mut models));
+    c.bench_function("default models/10 features/score and learn", |b| b.iter(|| step(&mut models)));
+}
+
 fn calibration(c: &mut Criterion) {
     let draw = Draw::new(1);
     let events: Vec<Encoded> = (0..4096).map(event).collect();
@@ -90,5 +114,5 @@ fn calibration(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, models, calibration);
+criterion_group!(benches, models, default_models, calibration);
 criterion_main!(benches);

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub use problem::{FeatureQuery, Problem, Refused};
+pub use sections::default_models;
 
 use crate::decision::{DecisionSpec, QuietSpec};
 use crate::event::EventSpec;

@@ -166,18 +166,24 @@ fn every_field(event: &EventSpec) -> Option<String> {
     (!columns.is_empty()).then(|| format!("SELECT {}\nFROM events", columns.join(",\n       ")))
 }
 
+/// The models of a configuration that names none.
+#[must_use]
+pub fn default_models() -> Vec<ModelSpec> {
+    let models = [
+        ("linear_regression", Kind::LinearRegression { targets: Vec::new() }),
+        ("nearest_neighbours", Kind::NearestNeighbours { reach: Reach::Count(NEIGHBOURS as usize) }),
+        ("wide_neighbours", Kind::NearestNeighbours { reach: Reach::Share(SHARE) }),
+        ("isolation_forest", Kind::IsolationForest),
+        ("logistic_regression", Kind::LogisticRegression),
+        ("svm", Kind::Svm { kernel: Kernel::Linear }),
+    ];
+    models.map(|(name, kind)| ModelSpec { name: name.into(), kind }).into()
+}
+
 fn models(root: &Table<'_>) -> Vec<ModelSpec> {
     let tables = root.tables("models", &["name", "kind", "targets", "neighbours", "share", "nu", "kernel"]);
     if tables.is_empty() {
-        let models = [
-            ("linear_regression", Kind::LinearRegression { targets: Vec::new() }),
-            ("nearest_neighbours", Kind::NearestNeighbours { reach: Reach::Count(NEIGHBOURS as usize) }),
-            ("wide_neighbours", Kind::NearestNeighbours { reach: Reach::Share(SHARE) }),
-            ("isolation_forest", Kind::IsolationForest),
-            ("logistic_regression", Kind::LogisticRegression),
-            ("svm", Kind::Svm { kernel: Kernel::Linear }),
-        ];
-        return models.map(|(name, kind)| ModelSpec { name: name.into(), kind }).into();
+        return default_models();
     }
     if tables.len() > MODELS_MAX {
         root.wrong("models", format!("{} models", tables.len()), "too many", format!("at most {MODELS_MAX}"));
