@@ -56,7 +56,7 @@ impl Lane {
 }
 
 fn one_detector() -> Vec<ModelSpec> {
-    let model = |name: &str, kind| ModelSpec { name: name.into(), kind };
+    let model = |name: &str, kind| ModelSpec::new(name, kind);
     vec![
         model("linear_regression", Kind::LinearRegression { targets: Vec::new() }),
         model("logistic_regression", Kind::LogisticRegression),

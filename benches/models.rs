@@ -44,7 +44,7 @@ fn models(c: &mut Criterion) {
         ("svm", Kind::Svm { kernel: Kernel::Linear }),
     ];
     for (name, kind) in kinds {
-        let spec = ModelSpec { name: name.into(), kind: kind.clone() };
+        let spec = ModelSpec::new(name, kind.clone());
         let mut model = Model::new(&spec, &columns).expect("ten features");
         let mut i = 0;
         let mut next = || {

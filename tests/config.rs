@@ -258,6 +258,8 @@ refusals! {
     bad_share: with("[[models]]\nkind = \"nearest_neighbours\"\nshare = 40\n");
     neighbours_of_another_kind: with("[[models]]\nkind = \"isolation_forest\"\nneighbours = 3\n");
     kernel_of_later: with("[[models]]\nkind = \"svm\"\nkernel = \"rbf\"\n");
+    bad_scope: with("[[models]]\nkind = \"marginal\"\nscope = \"host\"\n");
+    scope_of_a_label_learner: with("[[models]]\nkind = \"svm\"\nscope = \"entity\"\n");
     key_of_another_kind: with("[[models]]\nkind = \"logistic_regression\"\nkernel = \"linear\"\n");
     duplicate_model_names: with("[[models]]\nname = \"a\"\nkind = \"svm\"\n[[models]]\nname = \"a\"\nkind = \"linear_regression\"\n");
     duplicate_models_without_names: with("[[models]]\nkind = \"svm\"\n[[models]]\nkind = \"svm\"\n");

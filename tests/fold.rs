@@ -4,7 +4,7 @@
 use larum::draw::{Draw, Purpose};
 use larum::features::{Column, ColumnKind, FeatureVector};
 use larum::learn::{Entry, EventKey, Globals, LabelEntry, LabelSource, Trainer, TrainerLimits};
-use larum::model::{Encoder, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec};
+use larum::model::{Hashing, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec};
 
 /// As in the trainer: so many unlabelled samples wait for a label.
 const BACKGROUND_QUEUE: u64 = 4_096;
@@ -19,7 +19,7 @@ fn columns() -> Vec<Column> {
 }
 
 fn specs() -> Vec<ModelSpec> {
-    let spec = |name: &str, kind| ModelSpec { name: name.into(), kind };
+    let spec = |name: &str, kind| ModelSpec::new(name, kind);
     vec![
         spec("logistic", Kind::LogisticRegression),
         spec("regression", Kind::LinearRegression { targets: vec![] }),
@@ -214,18 +214,18 @@ fn a_background_sample_at_or_below_the_highest_offset_is_dropped() {
 /// The lessons that a log comes to, learned by models of its own.
 struct Reference {
     models: Vec<Model>,
-    encoder: Encoder,
+    hashing: Hashing,
 }
 
 impl Reference {
     fn new() -> Self {
         let models = specs().into_iter().map(|spec| Model::new(&spec, &columns()).unwrap());
         let models = models.filter(|model| model.learns_from() == LearnsFrom::Labels).collect();
-        Self { models, encoder: Encoder::new(&columns()) }
+        Self { models, hashing: Hashing::new(&columns()) }
     }
 
     fn learn(&mut self, i: u64, lesson: Lesson) {
-        let x = self.encoder.encode(&features(i));
+        let x = self.hashing.encode(&features(i));
         self.models.iter_mut().for_each(|model| model.learn(&x, lesson));
     }
 

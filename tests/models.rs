@@ -3,8 +3,8 @@
 use larum::draw::{Draw, Purpose};
 use larum::features::{Column, ColumnKind, FeatureVector};
 use larum::model::{
-    CATEGORIES_MAX, Encoded, Encoder, Hashing, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec,
-    Reach,
+    CATEGORIES_MAX, Encoded, Encoder, EntityMoments, Hashing, Kernel, Kind, Label, LearnsFrom, Lesson, Model,
+    ModelError, ModelSpec, Reach, Scope,
 };
 
 fn kinds() -> [Kind; 9] {
@@ -34,7 +34,7 @@ fn columns() -> Vec<Column> {
 }
 
 fn model(kind: &Kind) -> Model {
-    Model::new(&ModelSpec { name: "m".into(), kind: kind.clone() }, &columns()).expect("every target is a column")
+    Model::new(&ModelSpec::new("m", kind.clone()), &columns()).expect("every target is a column")
 }
 
 fn unit(i: u64, column: u64) -> f64 {
@@ -63,7 +63,7 @@ fn teach(model: &mut Model, encoded: &Encoded, i: u64) {
 
 /// A model and its encoder after `events` events, each changed by `change` first.
 fn taught(kind: &Kind, events: u64, change: impl Fn(&mut FeatureVector)) -> (Model, Encoder) {
-    let (mut model, mut encoder) = (model(kind), Encoder::new(&columns()));
+    let (mut model, mut encoder) = (model(kind), Encoder::new(&columns(), Scope::Partition));
     for i in 0..events {
         let mut features = event(i);
         change(&mut features);
@@ -280,7 +280,7 @@ fn label_learners_vote_once_both_classes_were_labelled() {
     let mut model = model(&kinds()[0]);
     for i in 0..20 {
         assert!(!model.votes());
-        model.learn(&Encoder::new(&columns()).encode(&event(i)), Lesson::Event);
+        model.learn(&Encoder::new(&columns(), Scope::Partition).encode(&event(i)), Lesson::Event);
     }
     assert!(model.votes());
 }
@@ -337,7 +337,7 @@ fn a_larger_importance_moves_further_and_never_overshoots() {
 fn an_unknown_target_names_the_nearest() {
     let refused = |target: &str| {
         let kind = Kind::LinearRegression { targets: vec![target.into()] };
-        Model::new(&ModelSpec { name: "drift".into(), kind }, &columns()).unwrap_err()
+        Model::new(&ModelSpec::new("drift", kind), &columns()).unwrap_err()
     };
     let error = refused("latencyy");
     assert_eq!(
@@ -346,6 +346,16 @@ fn an_unknown_target_names_the_nearest() {
     );
     assert!(matches!(refused("region"), ModelError::UnknownTarget { .. }), "a category is no target");
     assert!(!refused("zzzzzz").to_string().contains("did you mean"));
-    let nothing = Model::new(&ModelSpec { name: "m".into(), kind: Kind::LogisticRegression }, &[]);
+    let nothing = Model::new(&ModelSpec::new("m", Kind::LogisticRegression), &[]);
     assert_eq!(nothing.unwrap_err(), ModelError::NoFeatures { model: "m".into() });
+
+    let numbers = |n: usize| -> Vec<Column> {
+        (0..n).map(|i| Column { name: format!("f{i}"), kind: ColumnKind::Number }).collect()
+    };
+    let by_entity = ModelSpec { scope: Scope::Entity, ..ModelSpec::new("own", Kind::Marginal) };
+    assert!(Model::new(&by_entity, &numbers(EntityMoments::NUMBERS_MAX)).is_ok());
+    assert_eq!(
+        Model::new(&by_entity, &numbers(57)).unwrap_err().to_string(),
+        "model `own`: scope = \"entity\" keeps the history of at most 40 numeric features of each entity, and the query has 57; leave some out"
+    );
 }

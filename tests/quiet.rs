@@ -35,7 +35,7 @@ fn blueprint(decision: DecisionSpec, quiet: &QuietSpec) -> Arc<Blueprint> {
         depth_max: 8,
     };
     let sql = "SELECT region, latency_ms, load FROM events";
-    let models = vec![ModelSpec { name: "regression".into(), kind: Kind::LinearRegression { targets: Vec::new() } }];
+    let models = vec![ModelSpec::new("regression", Kind::LinearRegression { targets: Vec::new() })];
     let blueprint = Blueprint::new(&event, sql, models, decision, 1, EngineLimits::default()).unwrap();
     Arc::new(blueprint.quieted(quiet).unwrap())
 }

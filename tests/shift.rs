@@ -25,7 +25,7 @@ fn partition() -> Partition {
         bytes_max: 1 << 20,
         depth_max: 8,
     };
-    let model = |name: &str, kind| ModelSpec { name: name.into(), kind };
+    let model = |name: &str, kind| ModelSpec::new(name, kind);
     let models = vec![
         model("regression", Kind::LinearRegression { targets: Vec::new() }),
         model("near", Kind::NearestNeighbours { reach: Reach::Count(10) }),

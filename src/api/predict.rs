@@ -44,7 +44,8 @@ struct PredictedJson<'a> {
 /// Score events without learning from them
 ///
 /// Takes one raw event or a list of them, bare or as `{"events": [...]}`, or features by name as `{"features": {...}}` or
-/// `{"features": [{...}]}`; at most 1,000. No window moves and nothing is stored.
+/// `{"features": [{...}]}`; at most 1,000. Features by name are those of an entity not seen before: a
+/// model whose scope is the entity measures them by all. No window moves and nothing is stored.
 #[utoipa::path(
     post, path = "/v1/predict", tag = "predictions",
     request_body(content = schema::PredictRequest, content_type = "application/json"),

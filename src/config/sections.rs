@@ -12,7 +12,7 @@ use super::table::{Document, Found, Table};
 use super::{ApiConfig, Config, Limits, StoreConfig, text};
 use crate::decision::{DecisionSpec, Direction, FeatureRule, QuietSpec};
 use crate::event::{EventSpec, Field, FieldType};
-use crate::model::{Kernel, Kind, ModelSpec, NU, ROWS_NEAR, Reach};
+use crate::model::{Kernel, Kind, ModelSpec, NU, ROWS_NEAR, Reach, Scope};
 
 const SEED: u64 = 1;
 const MODELS_MAX: usize = 32;
@@ -177,11 +177,11 @@ pub fn default_models() -> Vec<ModelSpec> {
         ("logistic_regression", Kind::LogisticRegression),
         ("svm", Kind::Svm { kernel: Kernel::Linear }),
     ];
-    models.map(|(name, kind)| ModelSpec { name: name.into(), kind }).into()
+    models.map(|(name, kind)| ModelSpec::new(name, kind)).into()
 }
 
 fn models(root: &Table<'_>) -> Vec<ModelSpec> {
-    let tables = root.tables("models", &["name", "kind", "targets", "neighbours", "share", "nu", "kernel"]);
+    let tables = root.tables("models", &["name", "kind", "scope", "targets", "neighbours", "share", "nu", "kernel"]);
     if tables.is_empty() {
         return default_models();
     }
@@ -210,7 +210,7 @@ fn models(root: &Table<'_>) -> Vec<ModelSpec> {
             let key = if table.has("name") { "name" } else { "kind" };
             table.wrong(key, format!("two models are named `{name}`"), "the second", "give each a `name` of its own");
         }
-        models.push(ModelSpec { name, kind: kind(table, &kind_name) });
+        models.push(ModelSpec { name, kind: kind(table, &kind_name), scope: scope(table, &kind_name) });
     }
     models
 }
@@ -256,6 +256,19 @@ fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
             Kind::Svm { kernel: Kernel::Linear }
         }
     }
+}
+
+fn scope(table: &Table<'_>, kind_name: &str) -> Scope {
+    let scope = table.parsed("scope", |scope| match scope {
+        "partition" => Ok(Scope::Partition),
+        "entity" => Ok(Scope::Entity),
+        _ => Err("\"partition\" or \"entity\"".into()),
+    });
+    if table.has("scope") && matches!(kind_name, "logistic_regression" | "svm") {
+        let message = format!("`scope` is a key of the detectors, not of {kind_name}");
+        table.wrong("scope", message, "not here", "leave it out: what labels teach holds for all entities");
+    }
+    scope.unwrap_or_default()
 }
 
 /// A model's name stands in URLs, in a column `score:<name>` and in metrics.

@@ -12,7 +12,7 @@ impl Partition {
         let alarm = strange && !self.stays_quiet(event, features);
         self.state.decider.settle(strange, alarm);
         if alarm {
-            self.entities.watch_mut(&event.entity).raised(event.time_ms);
+            self.entities.kept_mut(&event.entity).watch.raised(event.time_ms);
         }
         alarm
     }
@@ -28,7 +28,7 @@ impl Partition {
             return false;
         };
         let without = FeatureVector { numbers, categories: features.categories.clone() };
-        let strangeness = self.strangeness(&self.state.encoder.encode(&without));
+        let strangeness = self.strangeness(&self.state.encoder.encode_of(&kept.moments, &without));
         let surprise = self.state.calibration.judge(&strangeness).total.unwrap_or(0.0);
         let quiet = !self.state.decider.alarms(surprise);
         self.counters.alarms_quieted += u64::from(quiet);

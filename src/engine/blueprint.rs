@@ -4,7 +4,7 @@ use super::snapshot::FORMAT;
 use crate::decision::{DecisionSpec, QuietError, QuietSpec, Rules};
 use crate::event::{Decoder, EventSpec, Schema, SchemaError};
 use crate::features::{Plan, QueryError, WindowLimits};
-use crate::model::{CATEGORIES_MAX, Model, ModelError, ModelSpec, Part};
+use crate::model::{CATEGORIES_MAX, Model, ModelError, ModelSpec, Part, Scope};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The bounds of one partition's state.
@@ -83,11 +83,17 @@ impl Blueprint {
         Ok(Self { quiet, ..self })
     }
 
-    /// What partition state is keyed by: its shape, the plan and the kinds of the models. Names, the decision and the limits may change under a state.
+    /// What partition state is keyed by: its shape, the plan, and the kinds and scopes of the models. Names, the decision and the limits may change under a state.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
-        let kinds: Vec<_> = self.models.iter().map(|model| &model.kind).collect();
+        let kinds: Vec<_> = self.models.iter().map(|model| (&model.kind, model.scope)).collect();
         xxh3_64_with_seed(format!("{FORMAT} {kinds:?}").as_bytes(), self.plan.hash())
+    }
+
+    /// The widest scope of the models.
+    pub(super) fn scope(&self) -> Scope {
+        let entity = self.models.iter().any(|model| model.scope == Scope::Entity);
+        if entity { Scope::Entity } else { Scope::Partition }
     }
 
     /// What each model is to the final p-value, in configuration order.

@@ -2,6 +2,7 @@
 
 use crate::decision::Watch;
 use crate::features::Windows;
+use crate::model::EntityMoments;
 use foldhash::fast::FixedState;
 use hashlink::LinkedHashMap;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Kept {
     pub(super) windows: Windows,
     pub(super) watch: Watch,
+    /// Empty where no model's scope is the entity.
+    pub(super) moments: EntityMoments,
 }
 
 #[derive(Debug, Default)]
@@ -47,11 +50,11 @@ impl Entities {
         self.by_name.get(name).map(|entity| (&entity.kept, entity.last_seen))
     }
 
-    /// The watch over `name`, for the event that has just [touched](Self::touch) it.
-    pub(super) fn watch_mut(&mut self, name: &str) -> &mut Watch {
+    /// What is kept of `name`, for the event that has just [touched](Self::touch) it.
+    pub(super) fn kept_mut(&mut self, name: &str) -> &mut Kept {
         let entity = self.by_name.get_mut(name).expect("the event has touched its entity");
         assert!(entity.dirty, "what changes is in the next snapshot");
-        &mut entity.kept.watch
+        &mut entity.kept
     }
 
     /// What is kept of `name`, which is seen at `offset`. True when another entity had to go for it.

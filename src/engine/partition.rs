@@ -7,7 +7,7 @@ use crate::draw::{Draw, Purpose};
 use crate::event::{Event, Record, Rejection};
 use crate::features::FeatureVector;
 use crate::learn::Globals;
-use crate::model::{Encoded, Encoder, LearnsFrom, Model, Part};
+use crate::model::{Encoded, Encoder, EntityMoments, LearnsFrom, Model, Part};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -152,7 +152,7 @@ impl Partition {
         Self {
             state: State {
                 offset,
-                encoder: Encoder::new(blueprint.plan.columns()),
+                encoder: Encoder::new(blueprint.plan.columns(), blueprint.scope()),
                 detectors,
                 calibration: Calibration::new(&parts, draw),
                 decider: Decider::new(blueprint.decision, partitions),
@@ -265,7 +265,7 @@ impl Partition {
         self.counters.late += u64::from(observed.late);
         self.counters.window_rows_merged += u64::from(observed.rows_merged);
 
-        let x = self.state.encoder.encode(&observed.vector);
+        let x = self.state.encoder.encode_of(&kept.moments, &observed.vector);
         let strangeness = self.strangeness(&x);
         let judgement = self.state.calibration.judge(&strangeness);
         let warmup = self.warmup();
@@ -285,11 +285,14 @@ impl Partition {
             let forgotten = self.state.encoder.learn(&observed.vector, blueprint.limits.categories_max);
             self.counters.categories_forgotten += u64::from(forgotten);
             if blueprint.quiet.has_features() {
-                let watch = self.entities.watch_mut(&event.entity);
+                let watch = &mut self.entities.kept_mut(&event.entity).watch;
                 blueprint.quiet.learn(watch, &mut self.state.levels, &observed.vector.numbers);
             }
         } else {
             self.counters.held_back += 1;
+        }
+        if self.state.encoder.reads_entities() {
+            self.entities.kept_mut(&event.entity).moments.learn(&observed.vector.numbers);
         }
         let background = self.sample_background(index, event.time_ms);
 
@@ -318,14 +321,22 @@ impl Partition {
         if !self.blueprint.plan.selects(event) {
             return None;
         }
-        let windows = self.entities.get(&event.entity).map(|(kept, _)| &kept.windows);
-        Some(self.predict_features(self.blueprint.plan.peek(event, windows, &self.blueprint.windows)))
+        let kept = self.entities.get(&event.entity).map(|(kept, _)| kept);
+        let features = self.blueprint.plan.peek(event, kept.map(|kept| &kept.windows), &self.blueprint.windows);
+        Some(match kept {
+            Some(kept) => self.predict_vector(features, &kept.moments),
+            None => self.predict_features(features),
+        })
     }
 
-    /// Scores a feature vector given by its values.
+    /// Scores a feature vector given by its values, as of an entity that has not been seen yet.
     #[must_use]
     pub fn predict_features(&self, features: FeatureVector) -> Prediction {
-        let x = self.state.encoder.encode(&features);
+        self.predict_vector(features, &EntityMoments::default())
+    }
+
+    fn predict_vector(&self, features: FeatureVector, moments: &EntityMoments) -> Prediction {
+        let x = self.state.encoder.encode_of(moments, &features);
         let judgement = self.state.calibration.judge(&self.strangeness(&x));
         let warmup = self.warmup();
         Prediction {

@@ -3,7 +3,7 @@
 use super::blend::Blend;
 use super::entry::{Entry, EventKey, LabelEntry, LabelSource};
 use crate::features::{Column, FeatureVector};
-use crate::model::{Encoded, Encoder, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec};
+use crate::model::{Encoded, Hashing, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec};
 use foldhash::fast::FixedState;
 use hashlink::LinkedHashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -93,7 +93,7 @@ impl Student {
 /// Folds label-log entries into the global models.
 #[derive(Debug)]
 pub struct Trainer {
-    encoder: Encoder,
+    hashing: Hashing,
     limits: TrainerLimits,
     /// The models as they are now.
     now: Student,
@@ -123,7 +123,7 @@ impl Trainer {
         }
         let student = Student { models, blend: Blend::new(&parts), normals: 0, anomalies: 0 };
         Ok(Self {
-            encoder: Encoder::new(columns),
+            hashing: Hashing::new(columns),
             limits,
             base: student.clone(),
             now: student,
@@ -189,7 +189,7 @@ impl Trainer {
             Some(earlier) if earlier.label == entry.label => {}
             Some(_) => self.correct(&entry),
             None => {
-                let x = Arc::new(self.encoder.encode(&entry.features));
+                let x = Arc::new(self.hashing.encode(&entry.features));
                 self.teach(x, Taught::Label(entry.event, entry.label, entry.surprises.into()));
                 self.labels_folded += 1;
             }
@@ -211,7 +211,7 @@ impl Trainer {
             self.now = student;
         } else {
             // Older than the lessons kept: the wrong lesson cannot be taken back, the right one is learned on top.
-            let x = Arc::new(self.encoder.encode(&entry.features));
+            let x = Arc::new(self.hashing.encode(&entry.features));
             self.teach(x, Taught::Label(entry.event.clone(), entry.label, entry.surprises.as_slice().into()));
         }
         self.labels_folded += 1;
@@ -223,7 +223,7 @@ impl Trainer {
             return;
         }
         *through = event.offset;
-        let x = Arc::new(self.encoder.encode(features));
+        let x = Arc::new(self.hashing.encode(features));
         self.teach(x.clone(), Taught::Scale);
         self.background.push_back((event, x));
         if self.background.len() > BACKGROUND_QUEUE

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::Scope;
+use super::entity::EntityMoments;
+use super::moments::Moments;
 use crate::features::{Column, ColumnKind, FeatureVector};
 
 /// The bucket of a missing category: it has no weight and moves none.
@@ -23,7 +26,8 @@ const COUNTED_MAX: u64 = 200_000;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Encoded {
     /// One per numeric column, in the plan's order; then one per category column: its rarity, -ln of the value's smoothed frequency in
-    /// this partition. NaN is missing. Rarities are absent where there is no partition: global models do not read them.
+    /// this partition; then, where a model's scope is the entity, one per numeric column again: the deviation from what is usual for its
+    /// entity. NaN is missing. Only the numbers are there where there is no partition: global models read no others.
     pub values: Vec<f64>,
     /// One per category column: the bucket of `column=value`, or [`BUCKET_MISSING`].
     pub buckets: Vec<u32>,
@@ -67,35 +71,59 @@ impl Hashing {
     }
 }
 
-/// The encoding of one partition: [`Hashing`], and how often each category has come.
+/// The encoding of one partition: [`Hashing`], how often each category has come, and what is usual for each number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Encoder {
     hashing: Hashing,
     frequencies: Vec<Frequencies>,
+    /// One per numeric column where a model's scope is the entity, else none.
+    moments: Vec<Moments>,
 }
 
 impl Encoder {
     #[must_use]
-    pub fn new(columns: &[Column]) -> Self {
+    pub fn new(columns: &[Column], scope: Scope) -> Self {
         let hashing = Hashing::new(columns);
-        Self { frequencies: vec![Frequencies::default(); hashing.seeds.len()], hashing }
+        let numbers = columns.iter().filter(|column| column.kind == ColumnKind::Number).count();
+        let moments = vec![Moments::default(); if scope == Scope::Entity { numbers } else { 0 }];
+        Self { frequencies: vec![Frequencies::default(); hashing.seeds.len()], hashing, moments }
     }
 
+    /// An event of an entity that has not been seen yet.
+    ///
     /// # Panics
     /// When `features` has another number of categories than the plan.
     #[must_use]
     pub fn encode(&self, features: &FeatureVector) -> Encoded {
+        self.encode_of(&EntityMoments::default(), features)
+    }
+
+    /// An event of an entity with this history.
+    ///
+    /// # Panics
+    /// When `features` has another number of categories than the plan.
+    #[must_use]
+    pub fn encode_of(&self, entity: &EntityMoments, features: &FeatureVector) -> Encoded {
         let mut encoded = self.hashing.encode(features);
         encoded.values.extend(
             (self.frequencies.iter().zip(&features.categories))
                 .map(|(frequencies, value)| value.as_deref().map_or(f64::NAN, |value| frequencies.rarity(value))),
         );
+        let numbers = self.moments.iter().zip(&features.numbers).enumerate();
+        encoded.values.extend(numbers.map(|(i, (all, x))| entity.scaled(i, *x, all)));
         encoded
     }
 
-    /// Counts the categories of an event that has been scored. True when a column had more than `categories_max`, so that the
-    /// rarest were forgotten.
+    /// Whether an entity's history is read.
+    #[must_use]
+    pub fn reads_entities(&self) -> bool {
+        !self.moments.is_empty()
+    }
+
+    /// Learns the categories and numbers of an event that has been scored. True when a column had more than `categories_max`
+    /// categories, so that the rarest were forgotten.
     pub fn learn(&mut self, features: &FeatureVector, categories_max: usize) -> bool {
+        self.moments.iter_mut().zip(&features.numbers).for_each(|(moments, x)| moments.learn_value(*x));
         let mut forgotten = false;
         for (frequencies, value) in self.frequencies.iter_mut().zip(&features.categories) {
             if let Some(value) = value {
@@ -159,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_rare_value_is_rarer_and_a_missing_one_is_missing() {
-        let mut encoder = Encoder::new(&columns());
+        let mut encoder = Encoder::new(&columns(), Scope::Partition);
         for i in 0..1000 {
             encoder.learn(&event(1.0, if i % 100 == 0 { "south" } else { "north" }, None), CATEGORIES_MAX);
         }
@@ -171,7 +199,7 @@ mod tests {
 
     #[test]
     fn buckets_need_no_partition_and_tell_columns_apart() {
-        let (hashing, encoder) = (Hashing::new(&columns()), Encoder::new(&columns()));
+        let (hashing, encoder) = (Hashing::new(&columns()), Encoder::new(&columns(), Scope::Partition));
         let features = event(1.0, "get", Some("get"));
         assert_eq!(hashing.encode(&features).buckets, encoder.encode(&features).buckets);
         assert_ne!(hashing.encode(&features).buckets[0], hashing.encode(&features).buckets[1]);
@@ -180,7 +208,7 @@ mod tests {
 
     #[test]
     fn counting_is_bounded_in_values_and_in_memory() {
-        let mut encoder = Encoder::new(&columns());
+        let mut encoder = Encoder::new(&columns(), Scope::Partition);
         for i in 0..300_000 {
             let value = if i % 2 == 0 { "often".to_owned() } else { i.to_string() };
             encoder.learn(&event(1.0, &value, Some("get")), CATEGORIES_MAX);

@@ -1,5 +1,7 @@
 //! `marginal`: how far out in its own distribution each feature is, all added up.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::sample::Sample;
@@ -11,8 +13,8 @@ use crate::draw::Draw;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Marginal {
     sample: Sample,
-    /// The first feature that is a rarity.
-    rarities_from: usize,
+    /// The features that are rarities.
+    rarities: Range<usize>,
     /// The sample's columns in order, without what is missing.
     sorted: Vec<Vec<f64>>,
 }
@@ -20,9 +22,8 @@ pub struct Marginal {
 const ROWS_MAX: usize = 1024;
 
 impl Marginal {
-    pub(crate) fn new(numbers: usize, categories: usize) -> Self {
-        let width = numbers + categories;
-        Self { sample: Sample::new(width, ROWS_MAX), rarities_from: numbers, sorted: vec![Vec::new(); width] }
+    pub(crate) fn new(width: usize, rarities: Range<usize>) -> Self {
+        Self { sample: Sample::new(width, ROWS_MAX), rarities, sorted: vec![Vec::new(); width] }
     }
 
     pub(crate) fn reseed(&mut self, draw: Draw) {
@@ -46,7 +47,7 @@ impl Marginal {
             }
             let n = sorted.len();
             let at_least = n - sorted.partition_point(|past| past < x);
-            let at_most = if i < self.rarities_from { sorted.partition_point(|past| past <= x) } else { n };
+            let at_most = if self.rarities.contains(&i) { n } else { sorted.partition_point(|past| past <= x) };
             libm::log((n + 1) as f64 / (at_least.min(at_most) + 1) as f64)
         };
         self.sorted.iter().zip(x).enumerate().map(tail).collect()
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn both_ends_of_a_number_are_strange_and_only_one_of_a_rarity() {
-        let mut marginal = Marginal::new(1, 1);
+        let mut marginal = Marginal::new(2, 1..2);
         for i in 0..5_000 {
             marginal.learn(&[f64::from(i % 100), f64::from(i % 100)]);
         }

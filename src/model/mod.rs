@@ -7,6 +7,7 @@ use crate::draw::Draw;
 use crate::features::{Column, ColumnKind};
 
 mod encode;
+mod entity;
 mod forest;
 mod linear;
 mod loss;
@@ -19,6 +20,7 @@ mod regression;
 mod sample;
 
 pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
+pub use entity::EntityMoments;
 pub use forest::Forest;
 pub use linear::Linear;
 pub use marginal::Marginal;
@@ -61,11 +63,31 @@ pub enum Kind {
     },
 }
 
+/// What a detector measures the numeric features of an event by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All events of the partition.
+    #[default]
+    Partition,
+    /// Those, and as further features the history of the event's own entity.
+    Entity,
+}
+
 /// One `[[models]]` table of the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
     pub name: String,
     pub kind: Kind,
+    /// Only a detector's can be the entity.
+    pub scope: Scope,
+}
+
+impl ModelSpec {
+    /// A model in the scope of its partition.
+    #[must_use]
+    pub fn new(name: &str, kind: Kind) -> Self {
+        Self { name: name.into(), kind, scope: Scope::default() }
+    }
 }
 
 /// What moves a model: the events of its partition, or the label log.
@@ -124,6 +146,11 @@ pub enum ModelError {
     UnknownTarget { model: String, target: String, nearest: Option<String> },
     #[error("model `{model}`: the query has no features to learn from")]
     NoFeatures { model: String },
+    #[error(
+        "model `{model}`: scope = \"entity\" keeps the history of at most {} numeric features of each entity, and the query has {numbers}; leave some out",
+        EntityMoments::NUMBERS_MAX
+    )]
+    TooManyNumbers { model: String, numbers: usize },
 }
 
 /// A model of one kind, and the columns it reads.
@@ -138,13 +165,15 @@ pub enum Model {
     Svm(Columns, Linear),
 }
 
-/// The query's columns by the two orders in which an [`Encoded`] holds them.
+/// The query's columns in the order in which an [`Encoded`] holds them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Columns {
     /// (index among the query's columns, name) of each number.
     numbers: Vec<(usize, String)>,
     /// The same of each category.
     categories: Vec<(usize, String)>,
+    /// The same of each number that is measured by its entity's history, too.
+    entity: Vec<(usize, String)>,
 }
 
 impl Model {
@@ -155,22 +184,28 @@ impl Model {
             let columns = columns.iter().enumerate().filter(move |(_, column)| column.kind == kind);
             columns.map(|(i, column)| (i, column.name.clone())).collect::<Vec<_>>()
         };
-        let columns = Columns { numbers: of(ColumnKind::Number), categories: of(ColumnKind::Category) };
-        let (numbers, categories) = (columns.numbers.len(), columns.categories.len());
-        if numbers + categories == 0 {
+        let (numbers, categories) = (of(ColumnKind::Number), of(ColumnKind::Category));
+        let entity = match spec.scope {
+            Scope::Partition => Vec::new(),
+            Scope::Entity => numbers.iter().map(|(place, name)| (*place, format!("{name} of its entity"))).collect(),
+        };
+        let columns = Columns { numbers, categories, entity };
+        let (numbers, categories, width) = (columns.numbers.len(), columns.categories.len(), columns.width());
+        if width == 0 {
             return Err(ModelError::NoFeatures { model: spec.name.clone() });
+        }
+        if columns.entity.len() > EntityMoments::NUMBERS_MAX {
+            return Err(ModelError::TooManyNumbers { model: spec.name.clone(), numbers });
         }
         Ok(match &spec.kind {
             Kind::LinearRegression { targets } => {
                 let targets = columns.targets(&spec.name, targets)?;
-                Model::LinearRegression(columns, Regression::new(numbers + categories, targets))
+                Model::LinearRegression(columns, Regression::new(width, targets))
             }
-            Kind::NearestNeighbours { reach } => {
-                Model::NearestNeighbours(columns, Neighbours::new(numbers + categories, *reach))
-            }
-            Kind::IsolationForest => Model::IsolationForest(columns, Forest::new(numbers + categories)),
-            Kind::Marginal => Model::Marginal(columns, Marginal::new(numbers, categories)),
-            Kind::OneClassSvm { nu } => Model::OneClassSvm(columns, OneClassSvm::new(numbers + categories, *nu)),
+            Kind::NearestNeighbours { reach } => Model::NearestNeighbours(columns, Neighbours::new(width, *reach)),
+            Kind::IsolationForest => Model::IsolationForest(columns, Forest::new(width)),
+            Kind::Marginal => Model::Marginal(columns, Marginal::new(width, numbers..numbers + categories)),
+            Kind::OneClassSvm { nu } => Model::OneClassSvm(columns, OneClassSvm::new(width, *nu)),
             Kind::LogisticRegression => {
                 Model::LogisticRegression(columns, Linear::new(loss::Loss::Logistic, numbers, categories))
             }
@@ -220,11 +255,11 @@ impl Model {
     #[must_use]
     pub fn strangeness(&self, encoded: &Encoded) -> f64 {
         match self {
-            Model::LinearRegression(_, model) => model.strangeness(&encoded.values),
-            Model::NearestNeighbours(_, model) => model.strangeness(&encoded.values),
-            Model::IsolationForest(_, model) => model.strangeness(&encoded.values),
-            Model::Marginal(_, model) => model.strangeness(&encoded.values),
-            Model::OneClassSvm(_, model) => model.strangeness(&encoded.values),
+            Model::LinearRegression(columns, model) => model.strangeness(columns.of(encoded)),
+            Model::NearestNeighbours(columns, model) => model.strangeness(columns.of(encoded)),
+            Model::IsolationForest(columns, model) => model.strangeness(columns.of(encoded)),
+            Model::Marginal(columns, model) => model.strangeness(columns.of(encoded)),
+            Model::OneClassSvm(columns, model) => model.strangeness(columns.of(encoded)),
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.margin(encoded),
         }
     }
@@ -234,11 +269,11 @@ impl Model {
         let (whole, leaked) = (lesson == Lesson::Event, lesson == Lesson::Leaked);
         match self {
             Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.learn(encoded, lesson),
-            Model::LinearRegression(_, model) if whole || leaked => model.learn(&encoded.values),
-            Model::OneClassSvm(_, model) if whole || leaked => model.learn(&encoded.values),
-            Model::NearestNeighbours(_, model) if whole => model.learn(&encoded.values),
-            Model::IsolationForest(_, model) if whole => model.learn(&encoded.values),
-            Model::Marginal(_, model) if whole => model.learn(&encoded.values),
+            Model::LinearRegression(columns, model) if whole || leaked => model.learn(columns.of(encoded)),
+            Model::OneClassSvm(columns, model) if whole || leaked => model.learn(columns.of(encoded)),
+            Model::NearestNeighbours(columns, model) if whole => model.learn(columns.of(encoded)),
+            Model::IsolationForest(columns, model) if whole => model.learn(columns.of(encoded)),
+            Model::Marginal(columns, model) if whole => model.learn(columns.of(encoded)),
             Model::LinearRegression(..)
             | Model::OneClassSvm(..)
             | Model::NearestNeighbours(..)
@@ -295,16 +330,21 @@ impl Model {
     #[must_use]
     pub fn contributions(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
         let (columns, terms) = match self {
-            Model::LinearRegression(columns, model) => (columns, model.terms(&encoded.values)),
-            Model::NearestNeighbours(columns, model) => (columns, model.terms(&encoded.values)),
-            Model::IsolationForest(columns, model) => (columns, falls(&encoded.values, |x| model.strangeness(x))),
-            Model::OneClassSvm(columns, model) => (columns, falls(&encoded.values, |x| model.strangeness(x))),
-            Model::Marginal(columns, model) => (columns, model.terms(&encoded.values)),
+            Model::LinearRegression(columns, model) => (columns, model.terms(columns.of(encoded))),
+            Model::NearestNeighbours(columns, model) => (columns, model.terms(columns.of(encoded))),
+            Model::IsolationForest(columns, model) => (columns, falls(columns.of(encoded), |x| model.strangeness(x))),
+            Model::OneClassSvm(columns, model) => (columns, falls(columns.of(encoded), |x| model.strangeness(x))),
+            Model::Marginal(columns, model) => (columns, model.terms(columns.of(encoded))),
             Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => (columns, model.terms(encoded)),
         };
-        let places = columns.numbers.iter().chain(&columns.categories).map(|(place, _)| *place);
-        let mut all: Vec<(usize, f64)> = places.zip(terms).collect();
+        let mut all: Vec<(usize, f64)> = columns.all().map(|(place, _)| *place).zip(terms).collect();
         all.sort_by_key(|(place, _)| *place);
+        // A number and its deviation from its entity's history are one column.
+        all.dedup_by(|(place, term), (first, sum)| {
+            let same = place == first;
+            *sum += if same { *term } else { 0.0 };
+            same
+        });
         all
     }
 
@@ -314,7 +354,7 @@ impl Model {
     pub fn expected(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
         match self {
             Model::LinearRegression(columns, model) => {
-                columns.numbers.iter().map(|(place, _)| *place).zip(model.expected(&encoded.values)).collect()
+                columns.numbers.iter().map(|(place, _)| *place).zip(model.expected(columns.of(encoded))).collect()
             }
             _ => Vec::new(),
         }
@@ -326,8 +366,7 @@ impl Model {
     pub fn parameters(&self) -> Vec<(String, f64)> {
         match self {
             Model::LinearRegression(columns, model) => {
-                let names = columns.numbers.iter().chain(&columns.categories).map(|(_, name)| name);
-                let each = names.zip(model.moments());
+                let each = columns.all().map(|(_, name)| name).zip(model.moments());
                 each.flat_map(|(name, (mean, deviation))| {
                     [(format!("{name}.mean"), mean), (format!("{name}.deviation"), deviation)]
                 })
@@ -347,20 +386,35 @@ impl Model {
 }
 
 impl Columns {
-    /// Indices of `names` among the numbers; with no names, of every number and of every category's rarity.
+    fn all(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.numbers.iter().chain(&self.categories).chain(&self.entity)
+    }
+
+    fn width(&self) -> usize {
+        self.numbers.len() + self.categories.len() + self.entity.len()
+    }
+
+    /// Their values in an event.
+    fn of<'a>(&self, encoded: &'a Encoded) -> &'a [f64] {
+        &encoded.values[..self.width()]
+    }
+
+    /// Where the numbers called `names` stand in an event, measured by their entity, too; with no names, every value.
     fn targets(&self, model: &str, names: &[String]) -> Result<Vec<u32>, ModelError> {
         if names.is_empty() {
-            return Ok((0..(self.numbers.len() + self.categories.len()) as u32).collect());
+            return Ok((0..self.width() as u32).collect());
         }
         let index = |target: &String| {
             let found = self.numbers.iter().position(|(_, name)| name == target);
-            found.map(|i| i as u32).ok_or_else(|| ModelError::UnknownTarget {
+            found.ok_or_else(|| ModelError::UnknownTarget {
                 model: model.to_owned(),
                 target: target.clone(),
                 nearest: nearest(target, self.numbers.iter().map(|(_, name)| name.as_str())),
             })
         };
-        names.iter().map(index).collect()
+        let found = names.iter().map(index).collect::<Result<Vec<usize>, _>>()?;
+        let by_entity = |i: &usize| (!self.entity.is_empty()).then(|| self.numbers.len() + self.categories.len() + i);
+        Ok(found.iter().copied().chain(found.iter().filter_map(by_entity)).map(|i| i as u32).collect())
     }
 }
 
