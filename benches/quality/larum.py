@@ -34,6 +34,16 @@ class Larum:
                         column[int(line[0]) - 1] = float(line[i])
         return scores
 
+    def alarms(self, path, features, decision, seed):
+        """(alarm, p-value) of each row of a file of numbers, under a `[decision]`."""
+        with tempfile.TemporaryDirectory() as folder:
+            config, output = Path(folder) / "alarms.toml", Path(folder) / "alarms.csv"
+            fields = "\n".join(f'{name} = "double"' for name in features)
+            config.write_text(f'[kafka]\nevents = "rows"\n[event.fields]\n{fields}\n[decision]\n{decision}\n')
+            self._replay(path, Path(folder), "-c", config, "-o", output, "--seed", seed)
+            with open(output, newline="") as file:
+                return [(line["alarm"] == "1", float(line["p_value"])) for line in csv.DictReader(file)]
+
     def sample(self, events, seed):
         """report.json of the synthetic traffic, with the configuration that `larum generate` writes for it."""
         with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from statistics import mean
 
+import alarms
 import bars
 import measured
 import nab
@@ -24,7 +25,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="benches/quality/run", description="How well larum finds anomalies, beside other detectors.")
     parser.add_argument("dir", nargs="?", type=Path, metavar="DIR", help="the public streams (benches/quality/README.md says which files)")
     parser.add_argument("--sample", action="store_true", help="instead of DIR: only larum's own synthetic traffic")
-    parser.add_argument("--streams", default="all", metavar="LIST", help='of "http", "http natural", nab, skab ...; default: all')
+    parser.add_argument("--streams", default="all", metavar="LIST", help='of "http", "http natural", nab, skab, alarms ...; default: all')
     peers = "kept: figures of peers.csv (default); none; all, or names: measure these anew and keep them"
     parser.add_argument("--peers", default="kept", metavar="LIST", help=peers)
     seeds = ",".join(map(str, measured.SEEDS))
@@ -38,9 +39,9 @@ def arguments():
     if given.dir is not None and not given.dir.is_dir():
         parser.error(f"there is no folder {given.dir}")
     given.seeds = [int(seed) for seed in given.seeds.split(",")]
-    everything = [*streams.STREAMS, "nab", "skab"]
+    everything = [*streams.STREAMS, "nab", "skab", "alarms"]
     asked = given.streams.split(",")
-    known = {"all", "nab", "skab"} | {s.name for s in streams.STREAMS} | {s.title for s in streams.STREAMS}
+    known = {"all", "nab", "skab", "alarms"} | {s.name for s in streams.STREAMS} | {s.title for s in streams.STREAMS}
     if wrong := [name for name in asked if name not in known]:
         parser.error(f"there is no stream {wrong[0]!r}; there are: {', '.join(sorted(known))}")
     given.streams = [s for s in everything if "all" in asked or getattr(s, "name", s) in asked or getattr(s, "title", s) in asked]
@@ -78,6 +79,11 @@ def main():
         rules, files = skab.run(given.dir / "skab.tar.gz", larum, given.seeds[0])
         texts.append(table.skab_markdown(rules, files, skab.FIXED, skab.FALSE_ALARMS_MAX))
         below += bars.skab(limits, rules)
+    if "alarms" in given.streams:
+        with tempfile.TemporaryDirectory() as folder:
+            budgets, shifts = alarms.run(given.dir, larum, given.seeds[0], Path(folder))
+        texts += [table.budgets_markdown(budgets, alarms.BUDGET), table.shifts_markdown(shifts, alarms)]
+        below += bars.alarms(limits, budgets, shifts)
     text = "\n\n".join(texts) + "\n"
     print(text)
     if given.bars and labelled:

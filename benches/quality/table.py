@@ -99,5 +99,21 @@ def skab_markdown(rules, files, fixed, false_alarms_max):
     return "\n".join(lines)
 
 
+def budgets_markdown(budgets, budget):
+    lines = [f"| alarms by their budget ({budget}, a row a second), in each tenth after the warm-up | least | most |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {min(tenths):.2f} | {max(tenths):.2f} |" for name, tenths in budgets.items()]
+    return "\n".join(lines)
+
+
+def shifts_markdown(shifts, protocol):
+    begin, end = protocol.PATIENCE, 2 * protocol.PATIENCE
+    spans = f"the {begin:,} rows before | the first {protocol.AT_ONCE:,} after | rows {begin:,} to {end:,} after"
+    lines = [f"| every feature moved by {protocol.SHIFT:g} deviations: alarms by their budget | {spans} |", "| --- | --- | --- | --- |"]
+    for name, found in shifts.items():
+        lines.append(f"| {name} | " + " | ".join(f"{rate:.2f}" for rate in found.alarms) + " |")
+        lines.append(f"| {name}, events with p < .01, by 1 % of the rows | " + " | ".join(f"{rate:.2f}" for rate in found.strange) + " |")
+    return "\n".join(lines)
+
+
 def title(name):
     return "**score**" if name == "score" else f"`{name}`"

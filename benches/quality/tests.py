@@ -7,6 +7,7 @@ import tomllib
 import unittest
 from pathlib import Path
 
+import alarms
 import bars
 import measured
 import nab
@@ -87,6 +88,41 @@ class Nab(unittest.TestCase):
         # Hitting the second window (at .4) takes the false alarm (at .5) with it.
         together = nab.best([first, second], [self.rows, self.rows], 2, nab.PROFILES["standard"])
         self.assertAlmostEqual(together, 100 * (4 - 0.11) / 4)
+
+    def test_an_alarm_keeps_its_series_quiet_for_a_day(self):
+        hours = [[3600.0 * i for i in range(20)], [3600.0 * i for i in range(20)]]
+        both = [[0.0] * 20, [0.0] * 20]
+        both[0][4] = both[0][5] = both[1][10] = 0.9
+        self.assertEqual(list(nab.loud(both, hours, 0.9)), [(0, 4), (1, 10)])
+        far = [[86_400.0 * i for i in range(20)]]
+        self.assertEqual(list(nab.loud(both[:1], far, 0.9)), [(0, 4), (0, 5)])
+        # Where nothing is quiet, it is the score of `best`.
+        scores, standard = [1.0 if i in (5, 10, 12) else 0.0 for i in range(20)], nab.PROFILES["standard"]
+        self.assertAlmostEqual(nab.best_quiet([scores], far, [self.rows], 1, standard), self.score({5, 10, 12}))
+        # The alarm before the window hides those in it.
+        self.assertEqual(list(nab.loud([scores], hours, 0.9)), [(0, 5)])
+
+
+class Alarms(unittest.TestCase):
+    def test_tenths_are_counted_after_the_warm_up(self):
+        # 256 rows of warm-up, then ten tenths of a hundred rows: one alarm in each, which is the budget.
+        flags = [True] * 256 + ([True] + [False] * 99) * 10
+        self.assertEqual([round(tenth, 9) for tenth in alarms.tenths(flags)], [1.0] * 10)
+
+    def test_the_second_half_is_moved_by_deviations_of_the_whole(self):
+        self.assertEqual(alarms.shifted([[0.0], [2.0], [0.0], [2.0]]), [[0.0], [2.0], [3.0], [5.0]])
+
+    def test_rates_before_at_once_and_later(self):
+        flags = [False] * 60_000
+        flags[29_999] = flags[30_000] = flags[40_000] = flags[60_000 - 1] = True
+        self.assertEqual(alarms.rates(flags), (0.01, 0.1, 0.01))
+
+    def test_what_is_off_its_budget_is_named(self):
+        fine = alarms.Shifted((1.0, 9.0, 1.1), (1.0, 9.0, 0.0))
+        limits = {"alarms": {"off_max": 0.2}}
+        self.assertEqual(bars.alarms(limits, {"x": [0.9, 1.1]}, {"x": fine}), [])
+        loud = alarms.Shifted((1.0, 1.0, 1.3), (1.0, 1.0, 1.0))
+        self.assertEqual(len(bars.alarms(limits, {"x": [0.9, 0.7]}, {"x": loud})), 2)
 
 
 class Skab(unittest.TestCase):
