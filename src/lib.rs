@@ -1,7 +1,7 @@
 //! Online anomaly detection for Kafka that learns from labels. The modules in reading order, from event to alarm:
 //!
 //! - core, pure (no I/O, no clock, no global randomness): [`event`], [`features`], [`model`], [`decision`], [`learn`], [`engine`];
-//!   beside them [`draw`] (seeded randomness), [`quality`] (measures), [`shop`] (synthetic events)
+//!   beside them [`draw`] (seeded randomness), [`quality`] (measures), [`shop`] (synthetic events), [`suggest`] (misspelt names)
 //! - shell: [`config`], [`wire`], [`kafka`], [`store`], [`service`], [`replay`], [`api`], [`cli`], [`telemetry`]
 //!
 //! The invariants, in five lines:
@@ -20,6 +20,7 @@ pub mod engine;
 pub mod quality;
 pub mod draw;
 pub mod shop;
+pub mod suggest;
 
 pub mod config;
 pub mod wire;

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 /// The core, by its modules in `src/`. `shop` and `quality` may be single files or folders, as any other.
-const CORE: [&str; 9] = ["event", "features", "model", "decision", "learn", "engine", "draw", "shop", "quality"];
+const CORE: [&str; 10] =
+    ["event", "features", "model", "decision", "learn", "engine", "draw", "shop", "quality", "suggest"];
 
 /// Core modules that may not be there yet; every other one must be, so that a renamed folder does not pass unseen.
 const NOT_YET: [&str; 2] = ["shop", "quality"];

@@ -1,11 +1,11 @@
 //! The body of `/v1/predict` -> what the owners of partitions are asked, line by line.
 
 use super::error::ApiError;
-use crate::config::text::nearest;
 use crate::engine::Blueprint;
 use crate::event::Record;
 use crate::features::{Column, ColumnKind, FeatureVector};
 use crate::service::Query;
+use crate::suggest::nearest;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 

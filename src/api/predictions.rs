@@ -3,10 +3,10 @@
 use super::error::{ApiError, ErrorBody, Failures};
 use super::schema;
 use super::state::Api;
-use crate::config::text::nearest;
 use crate::features::{Column, ColumnKind};
 use crate::model::Label;
 use crate::store::{Filter, LabelFilter, LabelRow, StoredPrediction};
+use crate::suggest::nearest;
 use crate::wire::{self, LabelRecord, Names, PredictionJson, SubjectJson, WarmupJson};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};

@@ -13,6 +13,7 @@ use super::{ApiConfig, Config, Limits, StoreConfig, text};
 use crate::decision::{DecisionSpec, Direction, FeatureRule, QuietSpec};
 use crate::event::{EventSpec, Field, FieldType};
 use crate::model::{Kernel, Kind, ModelSpec, NU, ROWS_NEAR, Reach, Scope};
+use crate::suggest::nearest;
 
 const SEED: u64 = 1;
 const MODELS_MAX: usize = 32;
@@ -110,7 +111,7 @@ fn field(name: &str, declared: &str) -> Result<Field, String> {
     Field::parse(name, declared).map_err(|_| {
         let declared = declared.trim().to_lowercase();
         let kind = declared.strip_suffix(" not null").unwrap_or(&declared).trim_end();
-        let near = text::nearest(kind, TYPES).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        let near = nearest(kind, TYPES).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
         format!("{near}one of {}, each also with ` not null`", TYPES.join(", "))
     })
 }
@@ -197,7 +198,7 @@ fn models(root: &Table<'_>) -> Vec<ModelSpec> {
             if KINDS.contains(&kind) {
                 return Ok(kind.to_owned());
             }
-            let hint = match text::nearest(kind, KINDS) {
+            let hint = match nearest(kind, KINDS) {
                 Some(near) => format!("did you mean `{near}`? "),
                 None => String::new(),
             };

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Problem;
 use super::text;
+use crate::suggest::nearest;
 
 /// Keys that a later version will know: better said than "unknown".
 const LATER: [&str; 1] = ["api.tokens"];
@@ -65,7 +66,7 @@ impl<'a> Table<'a> {
                 self.document.problem(key.span(), format!("`{name}` is not there yet"), "leave it out", known);
                 continue;
             }
-            let help = match text::nearest(name, keys.iter().copied()) {
+            let help = match nearest(name, keys.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`? {known}"),
                 None => known,
             };

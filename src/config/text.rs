@@ -88,33 +88,6 @@ pub fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String
     Ok(out)
 }
 
-/// The candidate that `word` was probably meant to be: the one with the fewest edits, if these are few for its length.
-#[must_use]
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = word.chars().count().div_ceil(3).max(1);
-    let edits = |candidate: &&str| edit_distance(&word.to_lowercase(), &candidate.to_lowercase());
-    candidates.into_iter().min_by_key(edits).filter(|candidate| edits(candidate) <= near)
-}
-
-/// Levenshtein's distance, with a swap of neighbours as one edit (optimal string alignment): typing errors are mostly swaps.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    rows[0] = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        rows[i][0] = i;
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = least;
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,13 +121,5 @@ mod tests {
         assert_eq!(expand("x${PORT}", &env).unwrap_err().0, "${PORT}");
         assert_eq!(expand("x${HOST", &env).unwrap_err().0, "${HOST");
         assert_eq!(expand("${}", &env).unwrap_err().0, "${}");
-    }
-
-    #[test]
-    fn near_names() {
-        let keys = ["brokers", "group", "events"];
-        assert_eq!(nearest("borkers", keys), Some("brokers"));
-        assert_eq!(nearest("Event", keys), Some("events"));
-        assert_eq!(nearest("colour", keys), None);
     }
 }

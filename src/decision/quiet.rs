@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::features::{Column, ColumnKind, nearest};
+use crate::features::{Column, ColumnKind};
+use crate::suggest::nearest;
 
 /// Which way a feature moves when it matters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

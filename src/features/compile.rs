@@ -1,11 +1,12 @@
 //! From sqlparser's tree to typed expressions. What is not in the subset is refused with its place, never ignored.
 
 use crate::event::{EventSpec, Field, FieldType, Schema, Value, time::parse_sql_timestamp};
-use crate::features::error::{QueryError, nearest};
+use crate::features::error::QueryError;
 use crate::features::expr::{Arithmetic, Comparison, Expr};
 use crate::features::frames::Shape;
 use crate::features::layout::Layout;
 use crate::features::scalar::Function;
+use crate::suggest::nearest;
 use sqlparser::ast::{self, BinaryOperator, Ident, Spanned, UnaryOperator};
 use sqlparser::tokenizer::{Location, Span};
 use std::borrow::Cow;

@@ -1,10 +1,11 @@
 //! Compiles what a window says: whose rows, in which order, and how far back.
 
 use crate::features::compile::Compiler;
-use crate::features::error::{QueryError, nearest};
+use crate::features::error::QueryError;
 use crate::features::functions::UNITS;
 use crate::features::layout::Extent;
 use crate::features::print::identifier;
+use crate::suggest::nearest;
 use sqlparser::ast::{self, Spanned, WindowFrameBound};
 
 /// LAG and ROWS reach back at most so many rows.

@@ -2,9 +2,10 @@
 
 use crate::event::FieldType;
 use crate::features::compile::{Compiler, Typed, promoted};
-use crate::features::error::{QueryError, nearest};
+use crate::features::error::QueryError;
 use crate::features::expr::Expr;
 use crate::features::scalar::{Function, Part};
+use crate::suggest::nearest;
 use sqlparser::ast::{self, Spanned};
 
 /// What a function takes and gives.

@@ -23,7 +23,6 @@ mod view;
 mod window;
 
 pub use error::QueryError;
-pub(crate) use error::nearest;
 pub use plan::{Observed, Plan};
 pub use window::{WindowLimits, Windows};
 

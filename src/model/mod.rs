@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::draw::Draw;
 use crate::features::{Column, ColumnKind};
+use crate::suggest::nearest;
 
 mod encode;
 mod entity;
@@ -409,7 +410,7 @@ impl Columns {
             found.ok_or_else(|| ModelError::UnknownTarget {
                 model: model.to_owned(),
                 target: target.clone(),
-                nearest: nearest(target, self.numbers.iter().map(|(_, name)| name.as_str())),
+                nearest: nearest(target, self.numbers.iter().map(|(_, name)| name.as_str())).map(str::to_owned),
             })
         };
         let found = names.iter().map(index).collect::<Result<Vec<usize>, _>>()?;
@@ -437,24 +438,4 @@ const EVENTS_MIN: u64 = 20;
 
 fn suggestion(nearest: &Option<String>) -> String {
     nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
-}
-
-/// The candidate at the least edit distance (Levenshtein), if it is at most half of the word away.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let distance = |other: &str| {
-        let other: Vec<char> = other.chars().collect();
-        let mut row: Vec<usize> = (0..=other.len()).collect();
-        for (i, a) in word.chars().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, b) in other.iter().enumerate() {
-                let replaced = diagonal + usize::from(a != *b);
-                diagonal = row[j + 1];
-                row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-            }
-        }
-        row[other.len()]
-    };
-    let best = candidates.map(|name| (distance(name), name)).min()?;
-    (best.0 <= word.chars().count().div_ceil(2)).then(|| best.1.to_owned())
 }
