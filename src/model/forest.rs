@@ -210,8 +210,10 @@ impl Grower<'_> {
         let cut = low + self.dice.unit() * (high - low);
         // Rounded onto the least value, it would cut nothing off.
         let cut = if cut > low { cut } else { high };
-        let below = self.values.iter().filter(|value| **value < cut).count();
-        let mirrored = 2 * below < rows.len();
+        let count = |is: &dyn Fn(f64) -> bool| self.values.iter().filter(|value| is(**value)).count();
+        let (below, above) = (count(&|value| value < cut), count(&|value| value >= cut));
+        // What is missing is neither, and no reason for either.
+        let mirrored = below < above;
         // Below the cut is at most the number before it.
         let (threshold, place) =
             if mirrored { (-cut.next_down(), self.columns.len() + feature) } else { (cut, feature) };
@@ -221,7 +223,8 @@ impl Grower<'_> {
         let mut left = 0;
         for (i, value) in self.values.iter().enumerate() {
             rows.swap(i, left);
-            left += usize::from((*value >= cut) == mirrored);
+            let right = if mirrored { *value < cut } else { *value >= cut };
+            left += usize::from(!right);
         }
         Some(left)
     }
@@ -288,6 +291,22 @@ mod tests {
         assert!(outside > inside + 0.15, "{outside} against {inside}");
         let missing = forest.strangeness(&[0.5, f64::NAN]);
         assert!(missing < inside + 0.05, "{missing} against {inside}");
+    }
+
+    #[test]
+    fn what_is_missing_is_ordinary_where_most_rows_lack_it() {
+        let draw = Draw::new(7);
+        let unit = |i| draw.unit(Purpose::Traffic, i);
+        let mut forest = Forest::new(2);
+        // A sample of which most rows are from before the second feature's first value.
+        forest.sample.columns = vec![(0..700).map(unit).collect(), vec![f64::NAN; 700]];
+        for i in 700..1000 {
+            forest.learn(&[unit(i), unit(2 * i)]);
+        }
+        (0..TREES).for_each(|_| forest.build());
+        let of = |second| forest.strangeness(&[0.5, second]);
+        assert!(of(f64::NAN) <= of(0.5), "{} against {}", of(f64::NAN), of(0.5));
+        assert!(of(1.5) > of(0.5), "{} against {}", of(1.5), of(0.5));
     }
 
     #[test]
