@@ -149,8 +149,8 @@ impl Neighbours {
     }
 }
 
-/// The squared distances of all rows to `z`, by the widest registers that the machine has. They change no result: each row's sum is
-/// by itself, in the order of the features.
+/// The squared distances of all rows to `z`, by AVX2 where the machine has it. That changes no result: each row's sum is by itself, in
+/// the order of the features.
 struct Distances<'a> {
     blocks: &'a [f32],
     z: &'a [f32],
@@ -292,12 +292,30 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_the_kth_agree() {
+    fn every_way_to_the_kth_agrees_with_sorting() {
         let draw = Draw::new(3);
-        let squares: Vec<f32> = (0..512).map(|i| draw.unit(crate::draw::Purpose::Traffic, i) as f32).collect();
-        for k in [1, 2, 5, 16] {
-            let sorted = *squares.clone().select_nth_unstable_by(k - 1, f32::total_cmp).1;
-            assert_eq!((nearest(&squares, k), kth(&squares, k)), (sorted, sorted), "k = {k}");
+        let mut squares: Vec<f32> = (0..500).map(|i| draw.unit(crate::draw::Purpose::Traffic, i) as f32).collect();
+        squares.extend([0.0, 0.0, f32::MIN_POSITIVE, squares[7], squares[7], f32::MAX]);
+        squares.resize(512, f32::INFINITY);
+        for rows in [squares.as_slice(), &squares[480..]] {
+            let mut sorted = rows.to_vec();
+            sorted.sort_by(f32::total_cmp);
+            for k in 1..=rows.len() {
+                assert_eq!(kth(rows, k), sorted[k - 1], "k = {k}");
+                assert!(k > COUNT_SMALL || nearest(rows, k) == sorted[k - 1], "k = {k}");
+            }
         }
+    }
+
+    #[test]
+    fn wide_registers_change_no_bit() {
+        let mut model = Neighbours::new(3, Reach::Count(10));
+        let unit = |i| Draw::new(4).unit(crate::draw::Purpose::Traffic, i);
+        (0..300).for_each(|i| model.learn(&[unit(i), 1e9 * unit(2 * i), unit(3 * i).powi(9)]));
+        let z = model.scaled(&[0.3, 7e8, 0.1]);
+        let mut narrow = vec![[0.0; BLOCK]; model.blocks.len() / (BLOCK * z.len())];
+        Distances { blocks: &model.blocks, z: &z, squares: &mut narrow }.with_simd(pulp::Scalar::new());
+        let bits = |squares: &[f32]| squares.iter().map(|square| square.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&model.squares(&z)), bits(narrow.as_flattened()));
     }
 }
