@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 
 from archive import unpacked
 
@@ -38,7 +38,7 @@ def run(archive, larum, seed):
         column: {profile: best(series, worths, count, weights) for profile, weights in PROFILES.items()}
         for column, series in columns.items()
     }
-    seconds = [[datetime.fromisoformat(time).timestamp() for time in times] for times in all_times]
+    seconds = [[datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp() for time in times] for times in all_times]
     for column, series in columns.items():
         scores[column][QUIET] = best_quiet(series, seconds, worths, count, PROFILES["standard"])
     return scores, len(all_times)
