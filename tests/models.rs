@@ -6,9 +6,11 @@ use larum::model::{
     CATEGORIES_MAX, Encoded, Encoder, EntityMoments, Hashing, Kernel, Kind, Label, LearnsFrom, Lesson, Model,
     ModelError, ModelSpec, Reach, Scope,
 };
+use serde::{Deserialize, Serialize};
 
-fn kinds() -> [Kind; 9] {
-    [
+/// Every kind, and every detector in both scopes.
+fn specs() -> Vec<ModelSpec> {
+    let kinds = [
         Kind::LinearRegression { targets: vec![] },
         Kind::LinearRegression { targets: vec!["load".into()] },
         Kind::NearestNeighbours { reach: Reach::Count(5) },
@@ -18,7 +20,11 @@ fn kinds() -> [Kind; 9] {
         Kind::OneClassSvm { nu: 0.5 },
         Kind::LogisticRegression,
         Kind::Svm { kernel: Kernel::Linear },
-    ]
+    ];
+    let all = kinds.map(|kind| ModelSpec::new("m", kind));
+    let detectors = all.iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Events);
+    let by_entity = detectors.map(|spec| ModelSpec { scope: Scope::Entity, ..spec.clone() }).collect::<Vec<_>>();
+    all.into_iter().chain(by_entity).collect()
 }
 
 fn columns() -> Vec<Column> {
@@ -33,8 +39,30 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn model(kind: &Kind) -> Model {
-    Model::new(&ModelSpec::new("m", kind.clone()), &columns()).expect("every target is a column")
+fn model(spec: &ModelSpec) -> Model {
+    Model::new(spec, &columns()).expect("every target is a column")
+}
+
+/// What a partition knows of its events, which are all of one entity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Known {
+    encoder: Encoder,
+    entity: EntityMoments,
+}
+
+impl Known {
+    fn nothing() -> Self {
+        Self { encoder: Encoder::new(&columns(), Scope::Entity), entity: EntityMoments::default() }
+    }
+
+    fn encode(&self, features: &FeatureVector) -> Encoded {
+        self.encoder.encode_of(&self.entity, features)
+    }
+
+    fn learn(&mut self, features: &FeatureVector) {
+        self.encoder.learn(features, CATEGORIES_MAX);
+        self.encoder.learn_entity(&mut self.entity, features, false);
+    }
 }
 
 fn unit(i: u64, column: u64) -> f64 {
@@ -62,19 +90,19 @@ fn teach(model: &mut Model, encoded: &Encoded, i: u64) {
 }
 
 /// A model and its encoder after `events` events, each changed by `change` first.
-fn taught(kind: &Kind, events: u64, change: impl Fn(&mut FeatureVector)) -> (Model, Encoder) {
-    let (mut model, mut encoder) = (model(kind), Encoder::new(&columns(), Scope::Partition));
+fn taught(spec: &ModelSpec, events: u64, change: impl Fn(&mut FeatureVector)) -> (Model, Known) {
+    let (mut model, mut encoder) = (model(spec), Known::nothing());
     for i in 0..events {
         let mut features = event(i);
         change(&mut features);
         teach(&mut model, &encoder.encode(&features), i);
-        encoder.learn(&features, CATEGORIES_MAX);
+        encoder.learn(&features);
     }
     (model, encoder)
 }
 
 /// Over the three thousand events after those that it was taught, each changed by `change` first.
-fn auc(model: &Model, encoder: &Encoder, change: impl Fn(&mut FeatureVector)) -> f64 {
+fn auc(model: &Model, encoder: &Known, change: impl Fn(&mut FeatureVector)) -> f64 {
     let score = |i| {
         let mut features = event(i);
         change(&mut features);
@@ -91,11 +119,11 @@ fn bits(model: &Model) -> Vec<u8> {
 
 #[test]
 fn it_finds_what_is_there_to_find() {
-    for kind in kinds() {
-        let (model, encoder) = taught(&kind, 3000, |_| {});
-        assert!(model.votes(), "{kind:?}");
+    for spec in specs() {
+        let (model, encoder) = taught(&spec, 3000, |_| {});
+        assert!(model.votes(), "{spec:?}");
         let auc = auc(&model, &encoder, |_| {});
-        assert!(auc > findable(&kind, 0.85), "{kind:?}: {auc}");
+        assert!(auc > findable(&spec.kind, 0.85), "{spec:?}: {auc}");
     }
 }
 
@@ -111,46 +139,46 @@ fn findable(kind: &Kind, together: f64) -> f64 {
 
 #[test]
 fn scoring_is_pure_and_the_same_events_give_the_same_bits() {
-    for kind in kinds() {
-        let (model, encoder) = taught(&kind, 500, |_| {});
+    for spec in specs() {
+        let (model, encoder) = taught(&spec, 500, |_| {});
         let before = bits(&model);
         let encoded = encoder.encode(&event(7));
         let first = model.strangeness(&encoded).to_bits();
         assert_eq!(model.contributions(&encoded), model.contributions(&encoded));
         assert_eq!(model.probability(&encoded), model.probability(&encoded));
         assert_eq!(model.expected(&encoded), model.expected(&encoded));
-        assert_eq!(first, model.strangeness(&encoded).to_bits(), "{kind:?}");
-        assert_eq!(before, bits(&model), "{kind:?}");
-        assert_eq!(before, bits(&taught(&kind, 500, |_| {}).0), "{kind:?}");
-        assert_ne!(before, bits(&taught(&kind, 501, |_| {}).0), "{kind:?} learned nothing from an event");
+        assert_eq!(first, model.strangeness(&encoded).to_bits(), "{spec:?}");
+        assert_eq!(before, bits(&model), "{spec:?}");
+        assert_eq!(before, bits(&taught(&spec, 500, |_| {}).0), "{spec:?}");
+        assert_ne!(before, bits(&taught(&spec, 501, |_| {}).0), "{spec:?} learned nothing from an event");
     }
 }
 
 #[test]
 fn a_restored_model_gives_the_same_next_scores() {
-    for kind in kinds() {
-        let (mut model, mut encoder) = taught(&kind, 1234, |_| {});
+    for spec in specs() {
+        let (mut model, mut encoder) = taught(&spec, 1234, |_| {});
         let mut restored: Model = postcard::from_bytes(&bits(&model)).unwrap();
-        let mut encoder_restored: Encoder = postcard::from_bytes(&postcard::to_allocvec(&encoder).unwrap()).unwrap();
+        let mut encoder_restored: Known = postcard::from_bytes(&postcard::to_allocvec(&encoder).unwrap()).unwrap();
         for i in 1234..2234 {
             let (features, a, b) = (event(i), encoder.encode(&event(i)), encoder_restored.encode(&event(i)));
-            assert_eq!(model.strangeness(&a).to_bits(), restored.strangeness(&b).to_bits(), "{kind:?}, event {i}");
+            assert_eq!(model.strangeness(&a).to_bits(), restored.strangeness(&b).to_bits(), "{spec:?}, event {i}");
             teach(&mut model, &a, i);
             teach(&mut restored, &b, i);
-            encoder.learn(&features, CATEGORIES_MAX);
-            encoder_restored.learn(&features, CATEGORIES_MAX);
+            encoder.learn(&features);
+            encoder_restored.learn(&features);
         }
-        assert_eq!(bits(&model), bits(&restored), "{kind:?}");
+        assert_eq!(bits(&model), bits(&restored), "{spec:?}");
     }
 }
 
 #[test]
 fn a_missing_value_does_not_deviate() {
-    for kind in kinds() {
-        let (mut model, encoder) = taught(&kind, 2000, |_| {});
+    for spec in specs() {
+        let (mut model, encoder) = taught(&spec, 2000, |_| {});
         let nothing = FeatureVector { numbers: [f64::NAN; 4].into(), categories: [None].into() };
         let nothing = encoder.encode(&nothing);
-        assert!(model.contributions(&nothing).iter().all(|(_, share)| *share == 0.0), "{kind:?}");
+        assert!(model.contributions(&nothing).iter().all(|(_, share)| *share == 0.0), "{spec:?}");
         let ordinary = encoder.encode(&event(1));
         let before = model.strangeness(&ordinary);
         for _ in 0..20_000 {
@@ -159,23 +187,23 @@ fn a_missing_value_does_not_deviate() {
         }
         let after = model.strangeness(&ordinary);
         // Regression trusts its correlations more after more events; nothing else may move.
-        assert!((after / before - 1.0).abs() < 0.2, "{kind:?}: {before}, then {after}");
+        assert!((after / before - 1.0).abs() < 0.2, "{spec:?}: {before}, then {after}");
     }
 }
 
 #[test]
 fn the_scale_of_a_column_does_not_matter() {
-    for kind in kinds() {
-        let (model, encoder) = taught(&kind, 2000, |_| {});
+    for spec in specs() {
+        let (model, encoder) = taught(&spec, 2000, |_| {});
         for factor in [1.0 / 1024.0, 2.0, 65_536.0, 1000.0] {
             let change = |features: &mut FeatureVector| features.numbers[0] *= factor;
-            let (scaled, scaled_encoder) = taught(&kind, 2000, change);
+            let (scaled, scaled_encoder) = taught(&spec, 2000, change);
             for i in 2000..2500 {
                 let mut features = event(i);
                 let want = model.strangeness(&encoder.encode(&features));
                 change(&mut features);
                 let got = scaled.strangeness(&scaled_encoder.encode(&features));
-                assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{kind:?} x {factor}: {got}, not {want}");
+                assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{spec:?} x {factor}: {got}, not {want}");
             }
         }
     }
@@ -183,8 +211,8 @@ fn the_scale_of_a_column_does_not_matter() {
 
 #[test]
 fn huge_values_and_constant_columns_stay_finite_and_do_not_blind() {
-    for kind in kinds() {
-        let (mut model, mut encoder) = taught(&kind, 3000, |_| {});
+    for spec in specs() {
+        let (mut model, mut encoder) = taught(&spec, 3000, |_| {});
         for i in 0..200 {
             let mut features = event(i);
             // One event in forty: beyond what a leak of the guard would let through.
@@ -197,87 +225,91 @@ fn huge_values_and_constant_columns_stay_finite_and_do_not_blind() {
             }
             let encoded = encoder.encode(&features);
             let terms = model.contributions(&encoded);
-            assert!(model.strangeness(&encoded).is_finite() && terms.iter().all(|(_, x)| x.is_finite()), "{kind:?}");
-            assert!(model.probability(&encoded).is_none_or(|p| (0.0..=1.0).contains(&p)), "{kind:?}");
+            assert!(model.strangeness(&encoded).is_finite() && terms.iter().all(|(_, x)| x.is_finite()), "{spec:?}");
+            assert!(model.probability(&encoded).is_none_or(|p| (0.0..=1.0).contains(&p)), "{spec:?}");
             teach(&mut model, &encoded, i);
-            encoder.learn(&features, CATEGORIES_MAX);
+            encoder.learn(&features);
         }
-        assert!(model.parameters().iter().all(|(_, value)| value.is_finite()), "{kind:?}: {:?}", model.parameters());
+        assert!(model.parameters().iter().all(|(_, value)| value.is_finite()), "{spec:?}: {:?}", model.parameters());
         if model.learns_from() == LearnsFrom::Events {
             let auc = auc(&model, &encoder, |_| {});
-            assert!(auc > findable(&kind, 0.8), "{kind:?}: {auc}");
+            assert!(auc > findable(&spec.kind, 0.8), "{spec:?}: {auc}");
         }
     }
 }
 
 #[test]
 fn numbers_whose_squares_vanish_are_numbers() {
-    for kind in kinds() {
+    for spec in specs() {
         for (constant, changed) in [(0.0, 1e-200), (1e-200, 0.0), (0.0, 5e-324)] {
-            let mut model = model(&kind);
-            let encoded = |x: f64| Encoded { values: vec![x, 1.0, 2.0, x, 0.0], buckets: vec![1] };
-            (0..100).for_each(|i| teach(&mut model, &encoded(constant), i));
-            let score = model.strangeness(&encoded(changed));
-            assert!(score.is_finite(), "{kind:?}: {score} for {changed} after {constant}");
+            let (mut model, mut known) = (model(&spec), Known::nothing());
+            let features = |x| FeatureVector { numbers: [x, 1.0, 2.0, x].into(), categories: [None].into() };
+            for i in 0..100 {
+                teach(&mut model, &known.encode(&features(constant)), i);
+                known.learn(&features(constant));
+            }
+            let score = model.strangeness(&known.encode(&features(changed)));
+            assert!(score.is_finite(), "{spec:?}: {score} for {changed} after {constant}");
         }
     }
 }
 
 #[test]
 fn detectors_do_not_mind_a_large_offset() {
-    for kind in kinds().into_iter().filter(|kind| model(kind).learns_from() == LearnsFrom::Events) {
+    for spec in specs().into_iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Events) {
         let change = |features: &mut FeatureVector| features.numbers[0] += 1e9;
-        let (model, encoder) = taught(&kind, 3000, change);
+        let (model, encoder) = taught(&spec, 3000, change);
         let auc = auc(&model, &encoder, change);
-        assert!(auc > findable(&kind, 0.85), "{kind:?}: {auc}");
+        assert!(auc > findable(&spec.kind, 0.85), "{spec:?}: {auc}");
     }
 }
 
 #[test]
 fn what_leaks_moves_averages_and_enters_no_sample() {
-    for kind in kinds().into_iter().filter(|kind| model(kind).learns_from() == LearnsFrom::Events) {
-        let (mut model, encoder) = taught(&kind, 500, |_| {});
+    for spec in specs().into_iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Events) {
+        let (mut model, encoder) = taught(&spec, 500, |_| {});
         let before = bits(&model);
         model.learn(&encoder.encode(&event(500)), Lesson::Leaked);
-        let averages = matches!(kind, Kind::LinearRegression { .. } | Kind::OneClassSvm { .. });
-        assert_eq!(bits(&model) != before, averages, "{kind:?}");
+        let averages = matches!(spec.kind, Kind::LinearRegression { .. } | Kind::OneClassSvm { .. });
+        assert_eq!(bits(&model) != before, averages, "{spec:?}");
     }
 }
 
 #[test]
 fn a_constant_column_does_not_wind_up() {
-    for kind in kinds() {
-        let mut model = model(&kind);
-        let constant = Encoded { values: vec![0.1, 3.0, 5.0, 1e9, 0.0], buckets: vec![1] };
+    for spec in specs() {
+        let (mut model, mut known) = (model(&spec), Known::nothing());
+        let features = |third| FeatureVector { numbers: [0.1, 3.0, third, 1e9].into(), categories: [None].into() };
+        let constant = features(5.0);
         for i in 0..50_000 {
-            teach(&mut model, &constant, i);
+            teach(&mut model, &known.encode(&constant), i);
+            known.learn(&constant);
         }
-        let score = model.strangeness(&constant);
-        assert!(score.abs() < 10.0, "{kind:?}: {score}");
-        let changed = Encoded { values: vec![0.1, 3.0, 5.5, 1e9, 0.0], ..constant };
-        let score = model.strangeness(&changed);
-        assert!(score.is_finite(), "{kind:?}: {score}");
+        let score = model.strangeness(&known.encode(&constant));
+        assert!(score.abs() < 10.0, "{spec:?}: {score}");
+        let score = model.strangeness(&known.encode(&features(5.5)));
+        assert!(score.is_finite(), "{spec:?}: {score}");
     }
 }
 
 #[test]
 fn label_learners_vote_once_both_classes_were_labelled() {
     let encoded = Hashing::new(&columns()).encode(&event(0));
-    for kind in kinds().into_iter().filter(|kind| model(kind).learns_from() == LearnsFrom::Labels) {
-        let mut model = model(&kind);
+    for spec in specs().into_iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Labels) {
+        let mut model = model(&spec);
         for _ in 0..100 {
             model.learn(&encoded, Lesson::Background { weight: 1.0 });
             model.learn(&encoded, Lesson::Scale);
             model.learn(&encoded, Lesson::Event);
-            assert!(!model.votes(), "{kind:?}");
+            assert!(!model.votes(), "{spec:?}");
         }
         assert_eq!(model.labels(), (0, 0), "a background sample is no verdict");
         model.learn(&encoded, Lesson::Label { label: Label::Anomaly, weight: 1.0 });
-        assert!(!model.votes(), "{kind:?}");
+        assert!(!model.votes(), "{spec:?}");
         model.learn(&encoded, Lesson::Label { label: Label::Normal, weight: 1.0 });
-        assert!(model.votes(), "{kind:?}");
+        assert!(model.votes(), "{spec:?}");
     }
-    let mut model = model(&kinds()[0]);
+    let mut model = model(&specs()[0]);
     for i in 0..20 {
         assert!(!model.votes());
         model.learn(&Encoder::new(&columns(), Scope::Partition).encode(&event(i)), Lesson::Event);
@@ -287,8 +319,8 @@ fn label_learners_vote_once_both_classes_were_labelled() {
 
 #[test]
 fn contributions_of_linear_forms_add_up() {
-    for kind in [Kind::LogisticRegression, Kind::Svm { kernel: Kernel::Linear }] {
-        let (model, encoder) = taught(&kind, 1000, |_| {});
+    for spec in [Kind::LogisticRegression, Kind::Svm { kernel: Kernel::Linear }].map(|kind| ModelSpec::new("m", kind)) {
+        let (model, encoder) = taught(&spec, 1000, |_| {});
         let parameters = model.parameters();
         let bias = parameters.iter().find(|(name, _)| name == "bias").unwrap().1;
         for i in 1000..1100 {
@@ -296,14 +328,14 @@ fn contributions_of_linear_forms_add_up() {
             let terms = model.contributions(&encoded);
             assert_eq!(terms.iter().map(|(column, _)| *column).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
             let sum = bias + terms.iter().map(|(_, term)| term).sum::<f64>();
-            assert!((sum - model.strangeness(&encoded)).abs() < 1e-9, "{kind:?}");
+            assert!((sum - model.strangeness(&encoded)).abs() < 1e-9, "{spec:?}");
         }
     }
 }
 
 #[test]
 fn regression_names_the_broken_feature_and_what_it_should_have_been() {
-    let (model, encoder) = taught(&kinds()[0], 5000, |_| {});
+    let (model, encoder) = taught(&specs()[0], 5000, |_| {});
     let mut features = event(1);
     let ordinary = model.strangeness(&encoder.encode(&features));
     features.numbers[0] = 10.0 + 40.0 * features.numbers[1] + 400.0;
@@ -318,18 +350,18 @@ fn regression_names_the_broken_feature_and_what_it_should_have_been() {
 
 #[test]
 fn a_larger_importance_moves_further_and_never_overshoots() {
-    for kind in [Kind::LogisticRegression, Kind::Svm { kernel: Kernel::Linear }] {
+    for spec in [Kind::LogisticRegression, Kind::Svm { kernel: Kernel::Linear }].map(|kind| ModelSpec::new("m", kind)) {
         // A normal event, labelled an anomaly: there is something to move.
         let moved = |weight| {
-            let (mut model, encoder) = taught(&kind, 300, |_| {});
+            let (mut model, encoder) = taught(&spec, 300, |_| {});
             let encoded = encoder.encode(&event(0));
             model.learn(&encoded, Lesson::Label { label: Label::Anomaly, weight });
             model.strangeness(&encoded)
         };
         let scores = [0.0, 0.01, 0.1, 1.0, 10.0].map(moved);
-        assert!(scores.is_sorted_by(|a, b| a < b), "{kind:?}: {scores:?}");
+        assert!(scores.is_sorted_by(|a, b| a < b), "{spec:?}: {scores:?}");
         let most = moved(1e9);
-        assert!(most <= if matches!(kind, Kind::Svm { .. }) { 1.0 + 1e-9 } else { 30.0 }, "{kind:?}: {most}");
+        assert!(most <= if matches!(spec.kind, Kind::Svm { .. }) { 1.0 + 1e-9 } else { 30.0 }, "{spec:?}: {most}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::draw::{Draw, Purpose};
 use crate::event::{Event, Record, Rejection};
 use crate::features::FeatureVector;
 use crate::learn::Globals;
-use crate::model::{Encoded, Encoder, EntityMoments, LearnsFrom, Model, Part};
+use crate::model::{Encoded, Encoder, LearnsFrom, Model, Part};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -278,7 +278,8 @@ impl Partition {
         // From here on the event is scored: now the state may learn from it.
         let index = offset.unsigned_abs();
         self.state.calibration.learn(index, &x, &strangeness, &judgement);
-        if let Some(lesson) = decision::lesson(judgement.unsupervised, self.draw, index) {
+        let lesson = decision::lesson(judgement.unsupervised, self.draw, index);
+        if let Some(lesson) = lesson {
             for detector in &mut self.state.detectors {
                 detector.learn(&x, lesson);
             }
@@ -292,7 +293,8 @@ impl Partition {
             self.counters.held_back += 1;
         }
         if self.state.encoder.reads_entities() {
-            self.entities.kept_mut(&event.entity).moments.learn(&observed.vector.numbers);
+            let moments = &mut self.entities.kept_mut(&event.entity).moments;
+            self.state.encoder.learn_entity(moments, &observed.vector, lesson.is_none());
         }
         let background = self.sample_background(index, event.time_ms);
 
@@ -323,28 +325,29 @@ impl Partition {
         }
         let kept = self.entities.get(&event.entity).map(|(kept, _)| kept);
         let features = self.blueprint.plan.peek(event, kept.map(|kept| &kept.windows), &self.blueprint.windows);
-        Some(match kept {
-            Some(kept) => self.predict_vector(features, &kept.moments),
-            None => self.predict_features(features),
-        })
+        let x = match kept {
+            Some(kept) => self.state.encoder.encode_of(&kept.moments, &features),
+            None => self.state.encoder.encode(&features),
+        };
+        Some(self.predict_encoded(features, &x))
     }
 
     /// Scores a feature vector given by its values, as of an entity that has not been seen yet.
     #[must_use]
     pub fn predict_features(&self, features: FeatureVector) -> Prediction {
-        self.predict_vector(features, &EntityMoments::default())
+        let x = self.state.encoder.encode(&features);
+        self.predict_encoded(features, &x)
     }
 
-    fn predict_vector(&self, features: FeatureVector, moments: &EntityMoments) -> Prediction {
-        let x = self.state.encoder.encode_of(moments, &features);
-        let judgement = self.state.calibration.judge(&self.strangeness(&x));
+    fn predict_encoded(&self, features: FeatureVector, x: &Encoded) -> Prediction {
+        let judgement = self.state.calibration.judge(&self.strangeness(x));
         let warmup = self.warmup();
         Prediction {
             surprise: judgement.total.unwrap_or(0.0),
             warmup,
             model_version: self.globals.version,
             scores: judgement.parts.iter().map(|part| part.map_or(0.0, decision::score)).collect(),
-            contributions: Some(self.contributions(&x, &judgement.parts)),
+            contributions: Some(self.contributions(x, &judgement.parts)),
             features,
         }
     }

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Scope;
-use super::entity::EntityMoments;
-use super::moments::Moments;
+use super::entity::{EntityMoments, Population};
 use crate::features::{Column, ColumnKind, FeatureVector};
 
 /// The bucket of a missing category: it has no weight and moves none.
@@ -71,13 +70,13 @@ impl Hashing {
     }
 }
 
-/// The encoding of one partition: [`Hashing`], how often each category has come, and what is usual for each number.
+/// The encoding of one partition: [`Hashing`], how often each category has come, and what is usual for each number of all entities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Encoder {
     hashing: Hashing,
     frequencies: Vec<Frequencies>,
     /// One per numeric column where a model's scope is the entity, else none.
-    moments: Vec<Moments>,
+    populations: Vec<Population>,
 }
 
 impl Encoder {
@@ -85,8 +84,8 @@ impl Encoder {
     pub fn new(columns: &[Column], scope: Scope) -> Self {
         let hashing = Hashing::new(columns);
         let numbers = columns.iter().filter(|column| column.kind == ColumnKind::Number).count();
-        let moments = vec![Moments::default(); if scope == Scope::Entity { numbers } else { 0 }];
-        Self { frequencies: vec![Frequencies::default(); hashing.seeds.len()], hashing, moments }
+        let populations = vec![Population::default(); if scope == Scope::Entity { numbers } else { 0 }];
+        Self { frequencies: vec![Frequencies::default(); hashing.seeds.len()], hashing, populations }
     }
 
     /// An event of an entity that has not been seen yet.
@@ -109,21 +108,25 @@ impl Encoder {
             (self.frequencies.iter().zip(&features.categories))
                 .map(|(frequencies, value)| value.as_deref().map_or(f64::NAN, |value| frequencies.rarity(value))),
         );
-        let numbers = self.moments.iter().zip(&features.numbers).enumerate();
-        encoded.values.extend(numbers.map(|(i, (all, x))| entity.scaled(i, *x, all)));
+        let numbers = self.populations.iter().zip(&features.numbers).enumerate();
+        encoded.values.extend(numbers.map(|(i, (population, x))| entity.scaled(i, *x, population)));
         encoded
     }
 
     /// Whether an entity's history is read.
     #[must_use]
     pub fn reads_entities(&self) -> bool {
-        !self.moments.is_empty()
+        !self.populations.is_empty()
     }
 
-    /// Learns the categories and numbers of an event that has been scored. True when a column had more than `categories_max`
-    /// categories, so that the rarest were forgotten.
+    /// Learns the history of the entity of an event that has been scored, `held_back` by the guard or not.
+    pub fn learn_entity(&mut self, entity: &mut EntityMoments, features: &FeatureVector, held_back: bool) {
+        entity.learn(&features.numbers, &mut self.populations, held_back);
+    }
+
+    /// Counts the categories of an event that has been scored. True when a column had more than `categories_max`, so that the
+    /// rarest were forgotten.
     pub fn learn(&mut self, features: &FeatureVector, categories_max: usize) -> bool {
-        self.moments.iter_mut().zip(&features.numbers).for_each(|(moments, x)| moments.learn_value(*x));
         let mut forgotten = false;
         for (frequencies, value) in self.frequencies.iter_mut().zip(&features.categories) {
             if let Some(value) = value {

@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::draw::Draw;
 use crate::features::{Column, ColumnKind};
 use crate::suggest::nearest;
+use std::collections::BTreeSet;
 
 mod encode;
 mod entity;
@@ -45,7 +46,8 @@ pub enum Kernel {
 /// What a configured model is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    /// `targets`: the numeric features to predict; empty means all, and how rare each category is.
+    /// `targets`: the numeric features to predict; empty means all, and how rare each category is. In the scope of the entity, each
+    /// number is its deviation from the entity's history, and not its value as well.
     LinearRegression {
         targets: Vec<String>,
     },
@@ -79,7 +81,7 @@ pub enum Scope {
 pub struct ModelSpec {
     pub name: String,
     pub kind: Kind,
-    /// Only a detector's can be the entity.
+    /// Of a detector; what is learned from labels holds for all entities.
     pub scope: Scope,
 }
 
@@ -173,30 +175,35 @@ pub struct Columns {
     numbers: Vec<(usize, String)>,
     /// The same of each category.
     categories: Vec<(usize, String)>,
-    /// The same of each number that is measured by its entity's history, too.
-    entity: Vec<(usize, String)>,
+    /// The same of each number, measured by its entity's history.
+    by_entity: Vec<(usize, String)>,
+    /// How many of an event's values come before the first that is read.
+    skipped: usize,
 }
 
 impl Model {
     /// # Errors
-    /// When the query has no columns, or a target is not among its numeric ones.
+    /// When the query has no columns, a target is not among its numeric ones, or there are too many of these for the scope of the entity.
     pub fn new(spec: &ModelSpec, columns: &[Column]) -> Result<Self, ModelError> {
         let of = |kind| {
             let columns = columns.iter().enumerate().filter(move |(_, column)| column.kind == kind);
             columns.map(|(i, column)| (i, column.name.clone())).collect::<Vec<_>>()
         };
         let (numbers, categories) = (of(ColumnKind::Number), of(ColumnKind::Category));
-        let entity = match spec.scope {
+        let by_entity = match spec.scope {
             Scope::Partition => Vec::new(),
-            Scope::Entity => numbers.iter().map(|(place, name)| (*place, format!("{name} of its entity"))).collect(),
+            Scope::Entity => numbers.clone(),
         };
-        let columns = Columns { numbers, categories, entity };
+        if by_entity.len() > EntityMoments::NUMBERS_MAX {
+            return Err(ModelError::TooManyNumbers { model: spec.name.clone(), numbers: by_entity.len() });
+        }
+        let mut columns = Columns { numbers, categories, by_entity, skipped: 0 };
+        if matches!(spec.kind, Kind::LinearRegression { .. }) && spec.scope == Scope::Entity {
+            columns.skip_numbers();
+        }
         let (numbers, categories, width) = (columns.numbers.len(), columns.categories.len(), columns.width());
         if width == 0 {
             return Err(ModelError::NoFeatures { model: spec.name.clone() });
-        }
-        if columns.entity.len() > EntityMoments::NUMBERS_MAX {
-            return Err(ModelError::TooManyNumbers { model: spec.name.clone(), numbers });
         }
         Ok(match &spec.kind {
             Kind::LinearRegression { targets } => {
@@ -330,27 +337,20 @@ impl Model {
     /// Forest and one-class SVM: by how much the strangeness falls when the feature is missing, at least 0.
     #[must_use]
     pub fn contributions(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
-        let (columns, terms) = match self {
-            Model::LinearRegression(columns, model) => (columns, model.terms(columns.of(encoded))),
-            Model::NearestNeighbours(columns, model) => (columns, model.terms(columns.of(encoded))),
-            Model::IsolationForest(columns, model) => (columns, falls(columns.of(encoded), |x| model.strangeness(x))),
-            Model::OneClassSvm(columns, model) => (columns, falls(columns.of(encoded), |x| model.strangeness(x))),
-            Model::Marginal(columns, model) => (columns, model.terms(columns.of(encoded))),
-            Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => (columns, model.terms(encoded)),
-        };
-        let mut all: Vec<(usize, f64)> = columns.all().map(|(place, _)| *place).zip(terms).collect();
-        all.sort_by_key(|(place, _)| *place);
-        // A number and its deviation from its entity's history are one column.
-        all.dedup_by(|(place, term), (first, sum)| {
-            let same = place == first;
-            *sum += if same { *term } else { 0.0 };
-            same
-        });
-        all
+        match self {
+            Model::LinearRegression(columns, model) => columns.summed(&model.terms(columns.of(encoded))),
+            Model::NearestNeighbours(columns, model) => columns.summed(&model.terms(columns.of(encoded))),
+            Model::IsolationForest(columns, model) => columns.falls(columns.of(encoded), |x| model.strangeness(x)),
+            Model::OneClassSvm(columns, model) => columns.falls(columns.of(encoded), |x| model.strangeness(x)),
+            Model::Marginal(columns, model) => columns.summed(&model.terms(columns.of(encoded))),
+            Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => {
+                columns.summed(&model.terms(encoded))
+            }
+        }
     }
 
     /// What regression expected each numeric column to be, given the others: (index among the query's columns, value). Empty for
-    /// the other kinds.
+    /// the other kinds, and where the scope is the entity: there are no values but deviations.
     #[must_use]
     pub fn expected(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
         match self {
@@ -388,48 +388,67 @@ impl Model {
 
 impl Columns {
     fn all(&self) -> impl Iterator<Item = &(usize, String)> {
-        self.numbers.iter().chain(&self.categories).chain(&self.entity)
+        self.numbers.iter().chain(&self.categories).chain(&self.by_entity)
     }
 
     fn width(&self) -> usize {
-        self.numbers.len() + self.categories.len() + self.entity.len()
+        self.numbers.len() + self.categories.len() + self.by_entity.len()
     }
 
     /// Their values in an event.
     fn of<'a>(&self, encoded: &'a Encoded) -> &'a [f64] {
-        &encoded.values[..self.width()]
+        &encoded.values[self.skipped..self.skipped + self.width()]
     }
 
-    /// Where the numbers called `names` stand in an event, measured by their entity, too; with no names, every value.
+    /// Reads each number only as its entity's history measures it: predicted from itself, it would never be strange.
+    fn skip_numbers(&mut self) {
+        self.skipped = self.numbers.len();
+        self.numbers.clear();
+    }
+
+    /// (index among the query's columns, term) of each column, in the query's order: the sum over the values that are of it.
+    fn summed(&self, terms: &[f64]) -> Vec<(usize, f64)> {
+        let mut all: Vec<(usize, f64)> = self.all().map(|(place, _)| *place).zip(terms.iter().copied()).collect();
+        all.sort_by_key(|(place, _)| *place);
+        all.dedup_by(|(place, term), (first, sum)| {
+            let same = place == first;
+            if same {
+                *sum += *term;
+            }
+            same
+        });
+        all
+    }
+
+    /// By how much `strangeness` falls when a column is missing, for each in the query's order: what is missing is ordinary.
+    fn falls(&self, x: &[f64], strangeness: impl Fn(&[f64]) -> f64) -> Vec<(usize, f64)> {
+        let (whole, places) = (strangeness(x), self.all().map(|(place, _)| *place));
+        let without = |missing: usize| {
+            let of_it = self.all().map(|(place, _)| *place == missing);
+            let without: Vec<f64> = x.iter().zip(of_it).map(|(x, of_it)| if of_it { f64::NAN } else { *x }).collect();
+            (missing, (whole - strangeness(&without)).max(0.0))
+        };
+        places.collect::<BTreeSet<_>>().into_iter().map(without).collect()
+    }
+
+    /// Where the numbers called `names` stand among the values; with no names, every value.
     fn targets(&self, model: &str, names: &[String]) -> Result<Vec<u32>, ModelError> {
         if names.is_empty() {
             return Ok((0..self.width() as u32).collect());
         }
+        // Regression reads a number in one of the two ways.
+        let is_number = |i: usize| !(self.numbers.len()..self.numbers.len() + self.categories.len()).contains(&i);
+        let numbers = || self.all().enumerate().filter(|(i, _)| is_number(*i));
+        let found = |target: &String| numbers().find(|(_, (_, name))| name == target).map(|(i, _)| i);
         let index = |target: &String| {
-            let found = self.numbers.iter().position(|(_, name)| name == target);
-            found.ok_or_else(|| ModelError::UnknownTarget {
+            found(target).map(|i| i as u32).ok_or_else(|| ModelError::UnknownTarget {
                 model: model.to_owned(),
                 target: target.clone(),
-                nearest: nearest(target, self.numbers.iter().map(|(_, name)| name.as_str())).map(str::to_owned),
+                nearest: nearest(target, numbers().map(|(_, (_, name))| name.as_str())).map(str::to_owned),
             })
         };
-        let found = names.iter().map(index).collect::<Result<Vec<usize>, _>>()?;
-        let by_entity = |i: &usize| (!self.entity.is_empty()).then(|| self.numbers.len() + self.categories.len() + i);
-        Ok(found.iter().copied().chain(found.iter().filter_map(by_entity)).map(|i| i as u32).collect())
+        names.iter().map(index).collect()
     }
-}
-
-/// For each feature, by how much `strangeness` falls when it is missing: what is missing is ordinary.
-fn falls(x: &[f64], strangeness: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-    let whole = strangeness(x);
-    let mut without = x.to_vec();
-    let fall = |(i, value): (usize, &f64)| {
-        without[i] = f64::NAN;
-        let fall = (whole - strangeness(&without)).max(0.0);
-        without[i] = *value;
-        fall
-    };
-    x.iter().enumerate().map(fall).collect()
 }
 
 /// Events that a detector learns before its score counts. Short streams need it soon: among 20 rows a neighbour says something, and

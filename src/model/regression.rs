@@ -12,7 +12,7 @@ use super::moments::Moments;
 /// residual over its variance, (P z)_i^2 / P_ii, over the targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Regression {
-    /// Indices of the targets among numbers ++ rarities.
+    /// Indices of the targets among the values that the model reads.
     targets: Vec<u32>,
     /// Events learned.
     seen: u64,

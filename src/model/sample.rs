@@ -15,7 +15,7 @@ pub(super) struct Change {
     pub(super) old: Vec<f64>,
 }
 
-/// At most `rows_max` rows of numbers ++ rarities. What an event lacks does not enter: the value that stands in its place stays, or
+/// At most `rows_max` rows of the values that the model reads. What an event lacks does not enter: the value that stands in its place stays, or
 /// that of the row before where the sample still grows. NaN is left only in rows from before a feature had its first value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sample {
