@@ -31,6 +31,17 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
+fn check_says_what_would_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = "[[models]]\nkind = \"nearest_neighbours\"\nscope = \"entity\"\n[[models]]\nkind = \"one_class_svm\"\nnu = 0.1\n\
+                  [[models]]\nkind = \"linear_regression\"\ntargets = [\"latency_ms\"]\n[[models]]\nkind = \"svm\"\n";
+    std::fs::write(folder.path().join("larum.toml"), format!("{LEAST}{models}")).unwrap();
+    let larum = env!("CARGO_BIN_EXE_larum");
+    let output = std::process::Command::new(larum).current_dir(&folder).args(["check", "-c", "larum.toml"]).output();
+    insta::assert_snapshot!(String::from_utf8(output.unwrap().stdout).unwrap());
+}
+
+#[test]
 fn the_least_takes_every_default() {
     insta::assert_debug_snapshot!(parse(LEAST));
 }

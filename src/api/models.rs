@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, ErrorBody, Failures};
 use super::state::Api;
-use crate::model::{Kernel, Kind, LearnsFrom, ModelSpec};
+use crate::model::LearnsFrom;
 use crate::service::Described;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -154,7 +154,7 @@ fn model(api: &Api, place: usize, partitions: &[Described], with_parameters: boo
             };
             ModelJson {
                 name: spec.name.clone(),
-                kind: kind(spec),
+                kind: spec.kind.name(),
                 learns_from: LearnsFromJson::Labels,
                 version: Some(globals.version),
                 labels: Some(Labels { anomalies: globals.anomalies, normals: globals.normals }),
@@ -179,7 +179,7 @@ fn model(api: &Api, place: usize, partitions: &[Described], with_parameters: boo
             let partitions: Vec<PartitionJson> = partitions.iter().map(partition).collect();
             ModelJson {
                 name: spec.name.clone(),
-                kind: kind(spec),
+                kind: spec.kind.name(),
                 learns_from: LearnsFromJson::Events,
                 version: None,
                 labels: None,
@@ -188,18 +188,5 @@ fn model(api: &Api, place: usize, partitions: &[Described], with_parameters: boo
                 parameters: None,
             }
         }
-    }
-}
-
-/// As in the configuration.
-fn kind(spec: &ModelSpec) -> &'static str {
-    match &spec.kind {
-        Kind::LinearRegression { .. } => "linear_regression",
-        Kind::NearestNeighbours { .. } => "nearest_neighbours",
-        Kind::IsolationForest => "isolation_forest",
-        Kind::Marginal => "marginal",
-        Kind::OneClassSvm { .. } => "one_class_svm",
-        Kind::LogisticRegression => "logistic_regression",
-        Kind::Svm { kernel: Kernel::Linear } => "svm",
     }
 }

@@ -17,8 +17,9 @@ pub fn run(args: CheckArgs) -> anyhow::Result<()> {
     writeln!(out, "predictions  {}", kafka.predictions)?;
     writeln!(out, "labels       {} -> {}", kafka.labels, kafka.label_log)?;
     writeln!(out, "dead letters {}", kafka.dead_letters)?;
+    writeln!(out, "entity       {}", config.event.entity.as_deref().unwrap_or("the key of the Kafka record"))?;
     for model in &blueprint.models {
-        writeln!(out, "model        {} ({:?})", model.name, model.kind)?;
+        writeln!(out, "model        {} ({})", model.name, model.settings())?;
     }
     let decision = match config.decision {
         DecisionSpec::AlarmBudget { alarms, per_ms } => {

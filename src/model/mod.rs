@@ -66,6 +66,22 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// As in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::LinearRegression { .. } => "linear_regression",
+            Kind::NearestNeighbours { .. } => "nearest_neighbours",
+            Kind::IsolationForest => "isolation_forest",
+            Kind::Marginal => "marginal",
+            Kind::OneClassSvm { .. } => "one_class_svm",
+            Kind::LogisticRegression => "logistic_regression",
+            Kind::Svm { kernel: Kernel::Linear } => "svm",
+        }
+    }
+}
+
 /// What a detector measures the numeric features of an event by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scope {
@@ -86,6 +102,24 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// What its `[[models]]` table says beside its name.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        let setting = match &self.kind {
+            Kind::LinearRegression { targets } if !targets.is_empty() => format!(", targets = {targets:?}"),
+            Kind::NearestNeighbours { reach: Reach::Count(count) } => format!(", neighbours = {count}"),
+            Kind::NearestNeighbours { reach: Reach::Share(share) } => format!(", share = {share}"),
+            Kind::OneClassSvm { nu } => format!(", nu = {nu}"),
+            Kind::LinearRegression { .. }
+            | Kind::IsolationForest
+            | Kind::Marginal
+            | Kind::LogisticRegression
+            | Kind::Svm { .. } => String::new(),
+        };
+        let scope = if self.scope == Scope::Entity { ", scope = \"entity\"" } else { "" };
+        format!("{}{setting}{scope}", self.kind.name())
+    }
+
     /// A model in the scope of its partition.
     #[must_use]
     pub fn new(name: &str, kind: Kind) -> Self {
