@@ -429,6 +429,7 @@ fn what_the_user_can_mend_is_exit_code_2() {
     write(at, "empty.csv", "");
     write(at, "label.csv", "truth\n0\n1\n");
     write(at, "truth.ndjson", "{\"a\":1,\"truth\":0}\n{\"a\":1,\"truth\":2}\n");
+    write(at, "good.toml", "[kafka]\nevents = \"x\"\n[event.fields]\na = \"double\"\n");
     write(at, "bad.toml", "[kafka]\nevent = \"x\"\n");
     let cases = [
         ("-i none.csv", "none.csv"),
@@ -436,6 +437,7 @@ fn what_the_user_can_mend_is_exit_code_2() {
         ("-i t.csv --time no", "--time"),
         ("-i t.csv --entity no", "--entity"),
         ("-i t.csv --id no", "--id"),
+        ("-i t.csv -c good.toml --entity hots", "--entity"),
         ("-i truth.csv --label truth", "maybe"),
         ("-i truth.ndjson --label truth", "2"),
         ("-i short.csv", "short.csv"),

@@ -209,12 +209,14 @@ impl Source {
     }
 
     /// # Errors
-    /// When the file cannot be read, or has no label column of this name.
+    /// When the file cannot be read, or a named column is not in it.
     pub fn rows(&self, options: &Options) -> anyhow::Result<Input> {
         let bytes = Arc::new(AtomicU64::new(0));
         let rows = self.open_rows(&bytes)?;
-        if let (Rows::Csv { header, .. }, Some(label)) = (&rows, &options.label) {
-            self.must_have(header.keys().map(String::as_str), label, "--label")?;
+        if let Rows::Csv { header, .. } = &rows {
+            for (name, flag) in special(options) {
+                self.must_have(header.keys().map(String::as_str), name, flag)?;
+            }
         }
         Ok(Input { rows, label: options.label.clone(), bytes, bytes_total: self.file.metadata()?.len() })
     }
@@ -254,18 +256,10 @@ impl Source {
             Rows::Json { reader, .. } => infer_json(reader).with_context(|| format!("cannot read {:?}", self.name))?,
         };
         let names = || kinds.iter().map(|(name, _)| name.as_str());
-        let special = [
-            (&options.label, "--label"),
-            (&options.time, "--time"),
-            (&options.entity, "--entity"),
-            (&options.id, "--id"),
-        ];
-        for (name, flag) in special {
-            if let Some(name) = name {
-                self.must_have(names(), name, flag)?;
-            }
+        for (name, flag) in special(options) {
+            self.must_have(names(), name, flag)?;
         }
-        let is_special = |name: &str| special.iter().any(|(special, _)| special.as_deref() == Some(name));
+        let is_special = |name: &str| special(options).any(|(special, _)| special == name);
         let features: Vec<_> = kinds.iter().filter(|(name, _)| !is_special(name)).cloned().collect();
         if features.is_empty() {
             bail!("{:?} has no column that could be a feature", self.name);
@@ -379,4 +373,11 @@ fn json_truth(line: &str, label: &str) -> anyhow::Result<Option<bool>> {
         Some(serde_json::Value::String(text)) => truth(text),
         Some(value) => truth(&value.to_string()),
     }
+}
+
+/// The columns that options name, each with its flag: none of them is a feature.
+fn special(options: &Options) -> impl Iterator<Item = (&str, &'static str)> {
+    let named =
+        [(&options.label, "--label"), (&options.time, "--time"), (&options.entity, "--entity"), (&options.id, "--id")];
+    named.into_iter().filter_map(|(name, flag)| name.as_deref().map(|name| (name, flag)))
 }
