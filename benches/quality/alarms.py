@@ -15,15 +15,18 @@ BUDGETED = ("http", "smtp")
 SHIFTED = ("http", "elec2")
 # How far every feature is moved, from the middle on, in its standard deviations.
 SHIFT = 3.0
-# Within so many rows the shift is to be learned; then the rate of as many is taken.
-PATIENCE = 10_000
-# As soon as the rows are shifted.
-AT_ONCE = 1_000
+# Rows from the middle on: before the shift, at once after it, until it is to be learned, and all the rest.
+SPANS = {
+    "the 10,000 rows before": (-10_000, 0),
+    "the first 1,000 after": (0, 1_000),
+    "up to row 10,000": (1_000, 10_000),
+    "all the rest": (10_000, None),
+}
 
 
 @dataclass
 class Shifted:
-    """Alarms, and events as strange as one in a hundred, by what is expected of so many rows."""
+    """Alarms, and events as strange as one in a hundred, by what is expected of so many rows, in each of SPANS."""
 
     alarms: tuple
     strange: tuple
@@ -79,5 +82,5 @@ def tenths(alarms):
 
 def rates(marked):
     middle = len(marked) // 2
-    spans = (middle - PATIENCE, middle), (middle, middle + AT_ONCE), (middle + PATIENCE, middle + 2 * PATIENCE)
-    return tuple(fmean(marked[begin:end]) / BUDGET_PER_ROW for begin, end in spans)
+    ends = ((middle + begin, len(marked) if end is None else middle + end) for begin, end in SPANS.values())
+    return tuple(fmean(marked[begin:end]) / BUDGET_PER_ROW for begin, end in ends)

@@ -3,7 +3,6 @@
 import tomllib
 from pathlib import Path
 
-from alarms import PATIENCE
 from nab import QUIET
 
 FILE = Path(__file__).parent / "bars.toml"
@@ -60,12 +59,13 @@ def skab(bars, rules):
 
 
 def alarms(bars, budgets, shifts):
-    """The alarms of every tenth, and once a shift is to be learned, are about as many as the budget allows."""
+    """The alarms of every tenth, and of every span about a shift, are about as many as the budget allows."""
     below, off_max = [], bars["alarms"]["off_max"]
     for name, tenths in budgets.items():
         below += at_most(f"{name}: alarms of a tenth, off their budget by", max(abs(tenth - 1) for tenth in tenths), off_max)
     for name, found in shifts.items():
-        below += at_most(f"{name}, shifted: alarms after {PATIENCE:,} rows, off their budget by", abs(found.alarms[-1] - 1), off_max)
+        off = max(abs(rate - 1) for rate in found.alarms)
+        below += at_most(f"{name}, shifted: alarms of a span, off their budget by", off, bars["alarms"]["off_after_shift_max"])
     return below
 
 

@@ -62,8 +62,12 @@ def worth(times, windows):
             # An alarm soon after a window is no worse than a late one in it; far from any it costs 1.
             rows.append((at, None, falling((at - last[0]) / (last[1] - 1)) if last else -1.0))
             at += 1
-    probation = min(math.floor(0.15 * len(times)), 750)
-    return [row for row in rows if row[0] >= probation]
+    return [row for row in rows if row[0] >= probation(len(times))]
+
+
+def probation(rows):
+    """How many rows at the beginning do not count."""
+    return min(math.floor(0.15 * rows), 750)
 
 
 def falling(position):
@@ -106,11 +110,14 @@ def best_quiet(series, seconds, worths, count, weights):
 
 
 def loud(series, seconds, threshold):
-    """(series, row) of each alarm: a score of at least the threshold, later than the quiet period of the alarm before."""
+    """(series, row) of each alarm: a score of at least the threshold, later than the quiet period of the alarm before.
+
+    In the probation there is none, as larum raises none while it warms up.
+    """
     for k, (scores, times) in enumerate(zip(series, seconds)):
         quiet_until = -math.inf
-        for i, score in enumerate(scores):
-            if score >= threshold and times[i] >= quiet_until:
+        for i in range(probation(len(scores)), len(scores)):
+            if scores[i] >= threshold and times[i] >= quiet_until:
                 quiet_until = times[i] + QUIET_SECONDS
                 yield k, i
 

@@ -106,9 +106,8 @@ def budgets_markdown(budgets, budget):
 
 
 def shifts_markdown(shifts, protocol):
-    begin, end = protocol.PATIENCE, 2 * protocol.PATIENCE
-    spans = f"the {begin:,} rows before | the first {protocol.AT_ONCE:,} after | rows {begin:,} to {end:,} after"
-    lines = [f"| every feature moved by {protocol.SHIFT:g} deviations: alarms by their budget | {spans} |", "| --- | --- | --- | --- |"]
+    spans = list(protocol.SPANS)
+    lines = [f"| every feature moved by {protocol.SHIFT:g} deviations: alarms by their budget | {' | '.join(spans)} |", "| --- |" + " --- |" * len(spans)]
     for name, found in shifts.items():
         lines.append(f"| {name} | " + " | ".join(f"{rate:.2f}" for rate in found.alarms) + " |")
         lines.append(f"| {name}, events with p < .01, by 1 % of the rows | " + " | ".join(f"{rate:.2f}" for rate in found.strange) + " |")

@@ -114,14 +114,14 @@ class Alarms(unittest.TestCase):
 
     def test_rates_before_at_once_and_later(self):
         flags = [False] * 60_000
-        flags[29_999] = flags[30_000] = flags[40_000] = flags[60_000 - 1] = True
-        self.assertEqual(alarms.rates(flags), (0.01, 0.1, 0.01))
+        flags[29_999] = flags[30_000] = flags[31_000] = flags[40_000] = flags[60_000 - 1] = True
+        self.assertEqual([round(rate, 9) for rate in alarms.rates(flags)], [0.01, 0.1, round(1 / 90, 9), 0.01])
 
     def test_what_is_off_its_budget_is_named(self):
-        fine = alarms.Shifted((1.0, 9.0, 1.1), (1.0, 9.0, 0.0))
-        limits = {"alarms": {"off_max": 0.2}}
+        fine = alarms.Shifted((1.0, 1.25, 1.0, 0.9), (1.0, 9.0, 1.0, 0.0))
+        limits = {"alarms": {"off_max": 0.2, "off_after_shift_max": 0.3}}
         self.assertEqual(bars.alarms(limits, {"x": [0.9, 1.1]}, {"x": fine}), [])
-        loud = alarms.Shifted((1.0, 1.0, 1.3), (1.0, 1.0, 1.0))
+        loud = alarms.Shifted((1.0, 1.0, 1.0, 1.4), (1.0, 1.0, 1.0, 1.0))
         self.assertEqual(len(bars.alarms(limits, {"x": [0.9, 0.7]}, {"x": loud})), 2)
 
 
