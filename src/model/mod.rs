@@ -1,13 +1,11 @@
 //! The models: a closed enum of kinds, one file per family.
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::draw::Draw;
-use crate::features::{Column, ColumnKind};
-use crate::suggest::nearest;
-use std::collections::BTreeSet;
+use crate::features::Column;
 
+mod columns;
 mod encode;
 mod entity;
 mod forest;
@@ -20,7 +18,9 @@ mod neighbours;
 mod one_class;
 mod regression;
 mod sample;
+mod spec;
 
+pub use columns::Columns;
 pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
 pub use entity::EntityMoments;
 pub use forest::Forest;
@@ -29,102 +29,13 @@ pub use marginal::Marginal;
 pub use neighbours::{Neighbours, ROWS_NEAR, Reach};
 pub use one_class::{NU, OneClassSvm};
 pub use regression::Regression;
+pub use spec::{Kernel, Kind, ModelError, ModelSpec, Scope};
 
 /// A verdict on one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Label {
     Normal,
     Anomaly,
-}
-
-/// The kernel of an `svm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
-    Linear,
-}
-
-/// What a configured model is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
-    /// `targets`: the numeric features to predict; empty means all, and how rare each category is. In the scope of the entity, each
-    /// number is its deviation from the entity's history, and not its value as well.
-    LinearRegression {
-        targets: Vec<String>,
-    },
-    NearestNeighbours {
-        reach: Reach,
-    },
-    IsolationForest,
-    Marginal,
-    /// `nu`: the share of the events that is to be outside, above 0 and at most 1.
-    OneClassSvm {
-        nu: f64,
-    },
-    LogisticRegression,
-    Svm {
-        kernel: Kernel,
-    },
-}
-
-impl Kind {
-    /// As in the configuration.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::LinearRegression { .. } => "linear_regression",
-            Kind::NearestNeighbours { .. } => "nearest_neighbours",
-            Kind::IsolationForest => "isolation_forest",
-            Kind::Marginal => "marginal",
-            Kind::OneClassSvm { .. } => "one_class_svm",
-            Kind::LogisticRegression => "logistic_regression",
-            Kind::Svm { kernel: Kernel::Linear } => "svm",
-        }
-    }
-}
-
-/// What a detector measures the numeric features of an event by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// All events of the partition.
-    #[default]
-    Partition,
-    /// Those, and as further features the history of the event's own entity.
-    Entity,
-}
-
-/// One `[[models]]` table of the configuration.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelSpec {
-    pub name: String,
-    pub kind: Kind,
-    /// Of a detector; what is learned from labels holds for all entities.
-    pub scope: Scope,
-}
-
-impl ModelSpec {
-    /// What its `[[models]]` table says beside its name.
-    #[must_use]
-    pub fn settings(&self) -> String {
-        let setting = match &self.kind {
-            Kind::LinearRegression { targets } if !targets.is_empty() => format!(", targets = {targets:?}"),
-            Kind::NearestNeighbours { reach: Reach::Count(count) } => format!(", neighbours = {count}"),
-            Kind::NearestNeighbours { reach: Reach::Share(share) } => format!(", share = {share}"),
-            Kind::OneClassSvm { nu } => format!(", nu = {nu}"),
-            Kind::LinearRegression { .. }
-            | Kind::IsolationForest
-            | Kind::Marginal
-            | Kind::LogisticRegression
-            | Kind::Svm { .. } => String::new(),
-        };
-        let scope = if self.scope == Scope::Entity { ", scope = \"entity\"" } else { "" };
-        format!("{}{setting}{scope}", self.kind.name())
-    }
-
-    /// A model in the scope of its partition.
-    #[must_use]
-    pub fn new(name: &str, kind: Kind) -> Self {
-        Self { name: name.into(), kind, scope: Scope::default() }
-    }
 }
 
 /// What moves a model: the events of its partition, or the label log.
@@ -176,20 +87,6 @@ impl Progress {
     }
 }
 
-/// Why a model cannot be built from its configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ModelError {
-    #[error("model `{model}`: the query has no numeric feature `{target}` to predict{}", suggestion(.nearest))]
-    UnknownTarget { model: String, target: String, nearest: Option<String> },
-    #[error("model `{model}`: the query has no features to learn from")]
-    NoFeatures { model: String },
-    #[error(
-        "model `{model}`: scope = \"entity\" keeps the history of at most {} numeric features of each entity, and the query has {numbers}; leave some out",
-        EntityMoments::NUMBERS_MAX
-    )]
-    TooManyNumbers { model: String, numbers: usize },
-}
-
 /// A model of one kind, and the columns it reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Model {
@@ -202,43 +99,12 @@ pub enum Model {
     Svm(Columns, Linear),
 }
 
-/// The query's columns in the order in which an [`Encoded`] holds them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Columns {
-    /// (index among the query's columns, name) of each number.
-    numbers: Vec<(usize, String)>,
-    /// The same of each category.
-    categories: Vec<(usize, String)>,
-    /// The same of each number, measured by its entity's history.
-    by_entity: Vec<(usize, String)>,
-    /// How many of an event's values come before the first that is read.
-    skipped: usize,
-}
-
 impl Model {
     /// # Errors
     /// When the query has no columns, a target is not among its numeric ones, or there are too many of these for the scope of the entity.
     pub fn new(spec: &ModelSpec, columns: &[Column]) -> Result<Self, ModelError> {
-        let of = |kind| {
-            let columns = columns.iter().enumerate().filter(move |(_, column)| column.kind == kind);
-            columns.map(|(i, column)| (i, column.name.clone())).collect::<Vec<_>>()
-        };
-        let (numbers, categories) = (of(ColumnKind::Number), of(ColumnKind::Category));
-        let by_entity = match spec.scope {
-            Scope::Partition => Vec::new(),
-            Scope::Entity => numbers.clone(),
-        };
-        if by_entity.len() > EntityMoments::NUMBERS_MAX {
-            return Err(ModelError::TooManyNumbers { model: spec.name.clone(), numbers: by_entity.len() });
-        }
-        let mut columns = Columns { numbers, categories, by_entity, skipped: 0 };
-        if matches!(spec.kind, Kind::LinearRegression { .. }) && spec.scope == Scope::Entity {
-            columns.skip_numbers();
-        }
+        let columns = Columns::new(spec, columns)?;
         let (numbers, categories, width) = (columns.numbers.len(), columns.categories.len(), columns.width());
-        if width == 0 {
-            return Err(ModelError::NoFeatures { model: spec.name.clone() });
-        }
         Ok(match &spec.kind {
             Kind::LinearRegression { targets } => {
                 let targets = columns.targets(&spec.name, targets)?;
@@ -420,75 +286,6 @@ impl Model {
     }
 }
 
-impl Columns {
-    fn all(&self) -> impl Iterator<Item = &(usize, String)> {
-        self.numbers.iter().chain(&self.categories).chain(&self.by_entity)
-    }
-
-    fn width(&self) -> usize {
-        self.numbers.len() + self.categories.len() + self.by_entity.len()
-    }
-
-    /// Their values in an event.
-    fn of<'a>(&self, encoded: &'a Encoded) -> &'a [f64] {
-        &encoded.values[self.skipped..self.skipped + self.width()]
-    }
-
-    /// Reads each number only as its entity's history measures it: predicted from itself, it would never be strange.
-    fn skip_numbers(&mut self) {
-        self.skipped = self.numbers.len();
-        self.numbers.clear();
-    }
-
-    /// (index among the query's columns, term) of each column, in the query's order: the sum over the values that are of it.
-    fn summed(&self, terms: &[f64]) -> Vec<(usize, f64)> {
-        let mut all: Vec<(usize, f64)> = self.all().map(|(place, _)| *place).zip(terms.iter().copied()).collect();
-        all.sort_by_key(|(place, _)| *place);
-        all.dedup_by(|(place, term), (first, sum)| {
-            let same = place == first;
-            if same {
-                *sum += *term;
-            }
-            same
-        });
-        all
-    }
-
-    /// By how much `strangeness` falls when a column is missing, for each in the query's order: what is missing is ordinary.
-    fn falls(&self, x: &[f64], strangeness: impl Fn(&[f64]) -> f64) -> Vec<(usize, f64)> {
-        let (whole, places) = (strangeness(x), self.all().map(|(place, _)| *place));
-        let without = |missing: usize| {
-            let of_it = self.all().map(|(place, _)| *place == missing);
-            let without: Vec<f64> = x.iter().zip(of_it).map(|(x, of_it)| if of_it { f64::NAN } else { *x }).collect();
-            (missing, (whole - strangeness(&without)).max(0.0))
-        };
-        places.collect::<BTreeSet<_>>().into_iter().map(without).collect()
-    }
-
-    /// Where the numbers called `names` stand among the values; with no names, every value.
-    fn targets(&self, model: &str, names: &[String]) -> Result<Vec<u32>, ModelError> {
-        if names.is_empty() {
-            return Ok((0..self.width() as u32).collect());
-        }
-        // Regression reads a number in one of the two ways.
-        let is_number = |i: usize| !(self.numbers.len()..self.numbers.len() + self.categories.len()).contains(&i);
-        let numbers = || self.all().enumerate().filter(|(i, _)| is_number(*i));
-        let found = |target: &String| numbers().find(|(_, (_, name))| name == target).map(|(i, _)| i);
-        let index = |target: &String| {
-            found(target).map(|i| i as u32).ok_or_else(|| ModelError::UnknownTarget {
-                model: model.to_owned(),
-                target: target.clone(),
-                nearest: nearest(target, numbers().map(|(_, (_, name))| name.as_str())).map(str::to_owned),
-            })
-        };
-        names.iter().map(index).collect()
-    }
-}
-
 /// Events that a detector learns before its score counts. Short streams need it soon: among 20 rows a neighbour says something, and
 /// shrinkage keeps regression calm before it knows the correlations.
 const EVENTS_MIN: u64 = 20;
-
-fn suggestion(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
-}
