@@ -1,6 +1,7 @@
 //! One TOML file -> [`Config`]: every key with its default, every mistake with its line. Nothing here connects to anything.
 
 mod kafka;
+mod models;
 mod problem;
 mod sections;
 mod table;
@@ -10,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+pub use models::default_models;
 pub use problem::{FeatureQuery, Problem, Refused};
-pub use sections::default_models;
 
 use crate::decision::{DecisionSpec, QuietSpec};
 use crate::event::EventSpec;
