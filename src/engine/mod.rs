@@ -5,9 +5,11 @@
 mod alarm;
 mod blueprint;
 mod entities;
+mod outcome;
 mod partition;
 mod snapshot;
 
 pub use blueprint::{Blueprint, BlueprintError, EngineLimits};
-pub use partition::{Counters, Outcome, Partition, Prediction, Scored, Warmup};
+pub use outcome::{Counters, Outcome, Prediction, Scored, Warmup};
+pub use partition::Partition;
 pub use snapshot::{RestoreError, Snapshot};
