@@ -110,7 +110,7 @@ fn calibration(c: &mut Criterion) {
     }
     c.bench_function("calibration/3 models/judge and learn", |b| b.iter(|| step(&mut calibration)));
     c.bench_function("calibration/3 models/adopt", |b| {
-        b.iter(|| calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.values[0]), Some(encoded.values[1])]));
+        b.iter(|| calibration.adopt(&[1.0; 3], |encoded| vec![Some(encoded.values[0]), Some(encoded.values[1])]));
     });
 }
 

@@ -163,13 +163,13 @@ fn an_adoption_gives_label_learners_their_say_at_once() {
     let unsupervised = |calibration: &Calibration| calibration.judge(&[Some(1.0), None, None]).unsupervised;
     let before = unsupervised(&calibration);
     assert!(before.is_some());
-    calibration.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.values[0]), Some(-encoded.values[0])]);
+    calibration.adopt(&[1.0; 3], |encoded| vec![Some(encoded.values[0]), Some(-encoded.values[0])]);
     assert_eq!(unsupervised(&calibration), before, "the guard never hears of labels");
     let ordinary = calibration.judge(&[Some(0.4), Some(0.1), Some(-0.1)]).total.unwrap();
     let strange = calibration.judge(&[Some(0.4), Some(9.0), Some(-0.1)]).total.unwrap();
     assert!(ordinary < 1.0 && strange > 2.0, "{ordinary} and {strange}");
     let mut again = calibration.clone();
-    again.adopt(&[1.0; 3], |encoded| vec![None, Some(encoded.values[0]), Some(-encoded.values[0])]);
+    again.adopt(&[1.0; 3], |encoded| vec![Some(encoded.values[0]), Some(-encoded.values[0])]);
     assert_eq!(again, calibration, "adopting the same version changes nothing");
 }
 

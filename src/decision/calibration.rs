@@ -173,27 +173,25 @@ impl Calibration {
     }
 
     /// Gives the label learners' parts of every entry the strangeness of a new model version, and computes everything anew.
-    /// `rescore` answers one strangeness for each part; what it says of detectors is not used, for they have learned since. From now
-    /// on the parts weigh `weights` in the total; the guard's mean over the detectors stays as it is, for no label may move it.
+    /// `rescore` answers one for each of them; the detectors keep theirs, for they have learned since. From now on the parts weigh
+    /// `weights` in the total; the guard's mean over the detectors stays as it is, for no label may move it.
     ///
     /// # Panics
-    /// When `rescore` does not answer one for each part.
+    /// When `rescore` does not answer one for each label learner.
     pub fn adopt(&mut self, weights: &[f64], rescore: impl Fn(&Encoded) -> Vec<Option<f64>>) {
         assert_eq!(weights.len(), self.parts.len(), "a weight for every model");
         self.weights = weights.to_vec();
+        let learners = self.parts.iter().enumerate().filter(|(_, part)| part.learns_from == LearnsFrom::Labels);
+        let learners: Vec<usize> = learners.map(|(i, _)| i).collect();
         for entry in &mut self.entries {
             let scores = rescore(&entry.encoded);
-            assert_eq!(scores.len(), self.parts.len(), "a strangeness for every model");
-            for ((part, old), new) in self.parts.iter().zip(&mut entry.strangeness).zip(scores) {
-                if part.learns_from == LearnsFrom::Labels {
-                    *old = new;
-                }
+            assert_eq!(scores.len(), learners.len(), "a strangeness for every label learner");
+            for (i, score) in learners.iter().zip(scores) {
+                entry.strangeness[*i] = score;
             }
         }
-        for (i, part) in self.parts.iter().enumerate() {
-            if part.learns_from == LearnsFrom::Labels {
-                self.tables[i] = Table::new(self.entries.iter().filter_map(|entry| entry.strangeness[i]).collect());
-            }
+        for i in learners {
+            self.tables[i] = Table::new(self.entries.iter().filter_map(|entry| entry.strangeness[i]).collect());
         }
         self.refresh();
     }

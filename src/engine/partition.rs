@@ -294,9 +294,8 @@ impl Partition {
 
     /// New strangeness for every row of the calibration, by the adopted models.
     pub(super) fn recalibrate(&mut self) {
-        let State { calibration, detectors, .. } = &mut self.state;
-        calibration
-            .adopt(&self.globals.shares, |x| strangeness(models(&self.parts, detectors, &self.globals.models), x));
+        let Globals { shares, models, .. } = &*self.globals;
+        self.state.calibration.adopt(shares, |x| strangeness(models.iter(), x));
         self.state.recalibration_due = false;
         self.state.since_recalibration = 0;
     }
