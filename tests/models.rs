@@ -388,6 +388,6 @@ fn an_unknown_target_names_the_nearest() {
     assert!(Model::new(&by_entity, &numbers(EntityMoments::NUMBERS_MAX)).is_ok());
     assert_eq!(
         Model::new(&by_entity, &numbers(57)).unwrap_err().to_string(),
-        "model `own`: scope = \"entity\" keeps the history of at most 40 numeric features of each entity, and the query has 57; leave some out"
+        "model `own`: scope = \"entity\" keeps the history of at most 40 numeric features of each entity, and the query has 57; leave some out, or take scope = \"partition\""
     );
 }

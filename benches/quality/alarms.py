@@ -33,17 +33,16 @@ class Shifted:
 
 
 def run(source, larum, seed, folder):
-    """By stream: the alarms of each tenth by its budget; the rates before the shift, at once after it, and once it is to be learned."""
-    budgets = {}
-    for name in BUDGETED:
+    """By stream: the alarms of each tenth by its budget; the rates before and after the shift."""
+    budgets, shifts = {}, {}
+    for name in dict.fromkeys(BUDGETED + SHIFTED):
         columns, rows = read(source / f"{name}.csv.gz")
-        alarms, _ = replay(larum, folder / "budget.csv", columns, rows, seed)
-        budgets[name] = tenths(alarms)
-    shifts = {}
-    for name in SHIFTED:
-        columns, rows = read(source / f"{name}.csv.gz")
-        alarms, strange = replay(larum, folder / "shift.csv", columns, shifted(rows), seed)
-        shifts[name] = Shifted(rates(alarms), rates(strange))
+        if name in BUDGETED:
+            alarms, _ = replay(larum, folder / "budget.csv", columns, rows, seed)
+            budgets[name] = tenths(alarms)
+        if name in SHIFTED:
+            alarms, strange = replay(larum, folder / "shift.csv", columns, shifted(rows), seed)
+            shifts[name] = Shifted(rates(alarms), rates(strange))
     return budgets, shifts
 
 

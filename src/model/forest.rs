@@ -210,8 +210,8 @@ impl Grower<'_> {
         let cut = low + self.dice.unit() * (high - low);
         // Rounded onto the least value, it would cut nothing off.
         let cut = if cut > low { cut } else { high };
-        let count = |is: &dyn Fn(f64) -> bool| self.values.iter().filter(|value| is(**value)).count();
-        let (below, above) = (count(&|value| value < cut), count(&|value| value >= cut));
+        let below = self.values.iter().filter(|value| **value < cut).count();
+        let above = self.values.iter().filter(|value| **value >= cut).count();
         // What is missing is neither, and no reason for either.
         let mirrored = below < above;
         // Below the cut is at most the number before it.

@@ -103,7 +103,7 @@ pub enum ModelError {
     #[error("model `{model}`: the query has no features to learn from")]
     NoFeatures { model: String },
     #[error(
-        "model `{model}`: scope = \"entity\" keeps the history of at most {} numeric features of each entity, and the query has {numbers}; leave some out",
+        "model `{model}`: scope = \"entity\" keeps the history of at most {} numeric features of each entity, and the query has {numbers}; leave some out, or take scope = \"partition\"",
         EntityMoments::NUMBERS_MAX
     )]
     TooManyNumbers { model: String, numbers: usize },
