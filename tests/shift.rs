@@ -85,3 +85,14 @@ fn a_burst_does_not_make_the_next_one_ordinary() {
         strange(&mut partition, 3_000, 0.0);
     }
 }
+
+#[test]
+fn in_a_young_stream_an_incident_stays_strange_and_a_lasting_shift_is_learned_too() {
+    let mut partition = partition();
+    strange(&mut partition, 600, 0.0);
+    let incident = strange(&mut partition, 400, 6.0);
+    assert!(incident > 0.9, "for as long as an incident may last: {incident}");
+    strange(&mut partition, PATIENCE - 400, 6.0);
+    let after = strange(&mut partition, 2_000, 6.0);
+    assert!(after < 2.0 * RATE, "and then ordinary: {after}");
+}
