@@ -349,21 +349,20 @@ fn columns_named_by_flags_are_no_features() {
 #[test]
 fn a_time_makes_a_series_of_few_numbers() {
     let folder = folder();
-    // A walk: no value is rare, a step of it is.
+    // A level that moves for a while by less than the noise: no value is rare, their mean is.
     let mut text = "when,x,truth\n".to_owned();
-    let mut x = 0.0;
     for row in 0..3_000 {
-        let jump = row % 100 == 99;
-        x += if jump { 5.0 } else { unit(row, 1) - 0.5 };
-        writeln!(text, "{},{x},{}", 1_700_000_000_000_u64 + 60_000 * row as u64, u8::from(jump)).unwrap();
+        let moved = row >= 1_000 && row % 1_000 < 60;
+        let x = unit(row, 1) + if moved { 0.4 } else { 0.0 };
+        writeln!(text, "{},{x},{}", 1_700_000_000_000_u64 + 60_000 * row as u64, u8::from(moved)).unwrap();
     }
-    write(folder.path(), "walk.csv", &text);
+    write(folder.path(), "level.csv", &text);
     let auc = |flags: &str| {
-        let (_, report) = replay(folder.path(), &format!("-i walk.csv --label truth --warmup 500 {flags}"));
+        let (_, report) = replay(folder.path(), &format!("-i level.csv --label truth --warmup 500 {flags}"));
         report["auc"].as_f64().unwrap()
     };
     let (series, points) = (auc("--time when"), auc("--id when"));
-    assert!(series > 0.95 && points < 0.9, "series {series}, points {points}");
+    assert!(series > 0.9 && points < 0.8, "series {series}, points {points}");
 }
 
 #[test]

@@ -72,11 +72,11 @@ def main():
             else:
                 progress("not all streams: the bars on means and ranks are not looked at")
     if "nab" in given.streams:
-        scores, series = nab.run(given.dir / "nab.tar.gz", larum, given.seeds[0])
+        scores, series = over_seeds(nab.run, given.dir / "nab.tar.gz", larum, given.seeds)
         texts.append(table.nab_markdown(scores, series))
         below += bars.nab(limits, scores)
     if "skab" in given.streams:
-        rules, files = skab.run(given.dir / "skab.tar.gz", larum, given.seeds[0])
+        rules, files = over_seeds(skab.run, given.dir / "skab.tar.gz", larum, given.seeds)
         texts.append(table.skab_markdown(rules, files, skab.FIXED, skab.FALSE_ALARMS_MAX))
         below += bars.skab(limits, rules)
     if "alarms" in given.streams:
@@ -120,6 +120,18 @@ def figures_of(stream, given, larum):
     rate = mean(report["events_per_second"] for report in reports)
     progress(f"{stream.title}: {table.cell(figures.score)}, {rate:,.0f} events/s, {time.monotonic() - begin:.0f} s in all")
     return figures
+
+
+def over_seeds(run, archive, larum, seeds):
+    """The means over the seeds of what `run` finds by column and rule, and the number of files."""
+    found = [run(archive, larum, seed) for seed in seeds]
+    first, files = found[0]
+    return {column: {rule: means([columns[column][rule] for columns, _ in found]) for rule in rules} for column, rules in first.items()}, files
+
+
+def means(figures):
+    """Of numbers, or of tuples of them."""
+    return tuple(map(mean, zip(*figures))) if isinstance(figures[0], tuple) else mean(figures)
 
 
 def own_sample(given, larum, limits):
