@@ -28,8 +28,8 @@ pub struct Neighbours {
     /// The scaled sample, [`BLOCK`] rows at a time, of which the first feature comes first: so the sums of a block stay in registers
     /// while its features pass by. Single precision halves the time, and ranks are all that is needed of distances.
     blocks: Vec<f32>,
-    /// Rows changed since the whole sample was scaled.
-    stale: usize,
+    /// Events offered when the whole sample was scaled.
+    scaled_at: u64,
 }
 
 /// Rows remembered where one near neighbour is asked for.
@@ -40,8 +40,10 @@ const ROWS_SHARE: usize = 256;
 const SHARE_WEIGHT: f64 = 2.5;
 /// Rows whose distances are summed at once.
 const BLOCK: usize = 32;
-/// Once full, scales are computed anew after so many changed rows: it touches the whole sample.
-const STALE_MAX: usize = 128;
+/// Scales are computed anew when the moments have seen a sixteenth more than they had seen, and after so many events at most, in which
+/// they move by 1 % of their memory: it touches the whole sample.
+const SCALE_SHARE: u64 = 16;
+const SCALE_EVENTS_MAX: u64 = 1_000;
 
 impl Neighbours {
     pub(crate) fn new(width: usize, reach: Reach) -> Self {
@@ -61,7 +63,7 @@ impl Neighbours {
             moments: vec![Moments::default(); width],
             scaled_by: vec![Moments::default(); width],
             blocks: Vec::new(),
-            stale: 0,
+            scaled_at: 0,
         }
     }
 
@@ -121,8 +123,8 @@ impl Neighbours {
     pub(crate) fn learn(&mut self, x: &[f64]) {
         self.moments.iter_mut().zip(x).for_each(|(moments, x)| moments.learn_value(*x));
         let Some(Change { row, .. }) = self.sample.learn(x) else { return };
-        self.stale += 1;
-        if self.stale >= (self.sample.rows() / 8).clamp(1, STALE_MAX) {
+        let seen = self.sample.seen;
+        if seen - self.scaled_at >= (seen / SCALE_SHARE).clamp(1, SCALE_EVENTS_MAX) {
             self.rescale();
             return;
         }
@@ -133,7 +135,7 @@ impl Neighbours {
     fn rescale(&mut self) {
         self.scaled_by.clone_from(&self.moments);
         (0..self.sample.rows()).for_each(|row| self.scale(row));
-        self.stale = 0;
+        self.scaled_at = self.sample.seen;
     }
 
     fn scale(&mut self, row: usize) {
