@@ -14,7 +14,7 @@ const BEFORE: u64 = 30_000;
 const PATIENCE: u64 = 10_000;
 const RATE: f64 = 0.01;
 
-fn partition() -> Partition {
+fn partition(seed: u64) -> Partition {
     let field = |name: &str| Field::parse(name, "double").unwrap();
     let event = EventSpec {
         id: None,
@@ -33,7 +33,8 @@ fn partition() -> Partition {
         model("forest", Kind::IsolationForest),
     ];
     let decision = DecisionSpec::FalseAlarmRate(RATE);
-    let blueprint = Blueprint::new(&event, "SELECT a, b, c FROM events", models, decision, 1, EngineLimits::default());
+    let blueprint =
+        Blueprint::new(&event, "SELECT a, b, c FROM events", models, decision, seed, EngineLimits::default());
     let blueprint = Arc::new(blueprint.unwrap());
     let trainer = Trainer::new(&blueprint.models, blueprint.plan.columns(), TrainerLimits::default()).unwrap();
     Partition::new(blueprint, "requests", 0, 1, 0, Arc::new(trainer.globals()))
@@ -64,7 +65,7 @@ fn strange(partition: &mut Partition, events: u64, shift: f64) -> f64 {
 
 #[test]
 fn a_lasting_shift_is_learned_within_ten_thousand_events() {
-    let mut partition = partition();
+    let mut partition = partition(1);
     strange(&mut partition, BEFORE, 0.0);
     let at_once = strange(&mut partition, 500, 3.0);
     assert!(at_once > 0.3, "it is strange at first: {at_once}");
@@ -72,12 +73,12 @@ fn a_lasting_shift_is_learned_within_ten_thousand_events() {
     let after = strange(&mut partition, 10_000, 3.0);
     assert!(after < 1.5 * RATE, "and then ordinary: {after}");
     let back = strange(&mut partition, 500, 0.0);
-    assert!(back < 0.5, "what was ordinary for long is not forgotten at once: {back}");
+    assert!(back < 0.6, "what was ordinary for long is not forgotten at once: {back}");
 }
 
 #[test]
 fn a_burst_does_not_make_the_next_one_ordinary() {
-    let mut partition = partition();
+    let mut partition = partition(1);
     strange(&mut partition, BEFORE, 0.0);
     for _ in 0..3 {
         let burst = strange(&mut partition, 200, 6.0);
@@ -87,12 +88,31 @@ fn a_burst_does_not_make_the_next_one_ordinary() {
 }
 
 #[test]
-fn in_a_young_stream_an_incident_stays_strange_and_a_lasting_shift_is_learned_too() {
-    let mut partition = partition();
-    strange(&mut partition, 600, 0.0);
-    let incident = strange(&mut partition, 400, 6.0);
-    assert!(incident > 0.9, "for as long as an incident may last: {incident}");
-    strange(&mut partition, PATIENCE - 400, 6.0);
-    let after = strange(&mut partition, 2_000, 6.0);
-    assert!(after < 2.0 * RATE, "and then ordinary: {after}");
+fn in_a_young_stream_an_incident_stays_strange_and_a_lasting_shift_is_learned() {
+    for seed in 1..=6 {
+        let mut partition = partition(seed);
+        strange(&mut partition, 600, 0.0);
+        let incident = strange(&mut partition, 400, 6.0);
+        assert!(incident > 0.9, "seed {seed}: for as long as an incident may last: {incident}");
+        strange(&mut partition, 1_600, 6.0);
+        let after = strange(&mut partition, 2_000, 6.0);
+        assert!(after < 3.0 * RATE, "seed {seed}: and then ordinary: {after}");
+    }
+}
+
+#[test]
+fn what_recurs_is_ordinary_in_the_end() {
+    let mut partition = partition(1);
+    let mut cycles = |count: u32| {
+        let cycle = |_| {
+            strange(&mut partition, 660, 0.0);
+            strange(&mut partition, 60, 6.0)
+        };
+        (0..count).map(cycle).sum::<f64>() / f64::from(count)
+    };
+    let first = cycles(5);
+    assert!(first > 0.9, "at first it is strange: {first}");
+    cycles(35);
+    let later = cycles(20);
+    assert!(later < 0.2, "and then it is not: {later}");
 }

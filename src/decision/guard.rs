@@ -19,7 +19,7 @@ pub const LEAK_TO_SAMPLES: f64 = 0.004;
 const SURPRISE_MAX: f64 = 1.698_970_004_336_018_7;
 
 /// Whether an event with this surprise by the detectors alone is held back, but for the leak.
-pub(super) fn is_strange(unsupervised: Option<f64>) -> bool {
+pub(super) fn holds_back(unsupervised: Option<f64>) -> bool {
     unsupervised.is_some_and(|surprise| surprise > SURPRISE_MAX)
 }
 
@@ -27,7 +27,7 @@ pub(super) fn is_strange(unsupervised: Option<f64>) -> bool {
 /// by the detectors alone ([`super::Judgement::unsupervised`]); without one, there is nothing to hold back.
 #[must_use]
 pub fn lesson(unsupervised: Option<f64>, draw: Draw, index: u64) -> Option<Lesson> {
-    if !is_strange(unsupervised) {
+    if !holds_back(unsupervised) {
         return Some(Lesson::Event);
     }
     match draw.unit(Purpose::Leak, index) {
