@@ -17,7 +17,7 @@ pub const ENTRIES_MIN: u64 = 100;
 const SCORES_MIN: usize = 20;
 
 /// An event replaces an entry with probability `ENTRIES_MAX` / min(seen, this), so an incident shorter than guard level times this
-/// many events does not become normal, and a longer one does; beside what [`SPARED_MAX`] leaves out.
+/// many events does not become normal, and a longer one does; beside the clusters that are left out.
 ///
 /// At 100,000 the two bursts of the KDD 1999 http stream (1,000 events each) made themselves ordinary: with regression as the only
 /// detector its AUC was .986 to .995 over six seeds; at 200,000 it was .993 to .995, and 300,000 gained nothing.
