@@ -499,4 +499,10 @@ fn the_shop_is_replayed_under_its_configuration() {
     assert_eq!((&report["rows"], &report["scored"]), (&json!(3), &json!(2)));
     let lines = lines(&scores);
     assert_eq!((lines[0].row, &*lines[0].event_id, lines[1].row, &*lines[1].event_id), (1, "a", 3, "c"));
+
+    write(at, "alien.ndjson", "{\"a\":1}\n[]\n");
+    let output = larum(at, "replay -c larum.toml -i alien.ndjson");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("2 rows could not be used") && said.contains("no row could be used"), "{said}");
 }

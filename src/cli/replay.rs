@@ -69,7 +69,11 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
             eprintln!("  {example}");
         }
     }
-    print(&report, args.warmup)
+    print(&report, args.warmup)?;
+    if refused.rows > 0 && refused.rows == report.rows {
+        return Err(Usage("no row could be used: do the file and [event] describe the same events?".into()).into());
+    }
+    Ok(())
 }
 
 fn without_configuration(source: &Source, options: &Options, seed: Option<u64>) -> anyhow::Result<Arc<Blueprint>> {
