@@ -54,7 +54,7 @@ def nab(bars, scores):
 
 
 def skab(bars, rules):
-    """The bar on F1 is for the best threshold whose false alarms are few enough."""
+    """F1 at the best threshold whose false alarms are few enough, and at the one that needs no truth."""
     found, bar = rules["score"], bars["skab"]
     return at_least("SKAB, F1", found["best"][0], bar["f1_min"]) + at_least("SKAB, F1 at the fixed threshold", found["fixed"][0], bar["fixed_f1_min"])
 
