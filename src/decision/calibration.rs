@@ -259,9 +259,10 @@ impl Calibration {
         let (mut sum, mut weights) = (0.0, 0.0);
         for (i, (table, surprise)) in self.tables.iter().zip(surprises).enumerate() {
             if table.len() >= SCORES_MIN {
-                let grown = if self.parts[i].broad { table.len() as f64 / ENTRIES_MAX as f64 } else { 1.0 };
-                sum += weight(i) * grown * score(surprise.unwrap_or(std::f64::consts::LOG10_2));
-                weights += weight(i) * grown;
+                let filled = table.len() as f64 / ENTRIES_MAX as f64;
+                let weight = weight(i) * if self.parts[i].broad { filled * filled } else { 1.0 };
+                sum += weight * score(surprise.unwrap_or(std::f64::consts::LOG10_2));
+                weights += weight;
             }
         }
         if weights > 0.0 { sum / weights } else { 0.0 }

@@ -41,6 +41,12 @@ impl Regression {
         self.seen
     }
 
+    /// Its weight among the detectors: the fewer features there are, the less they say of each other.
+    pub(crate) fn weight(&self) -> f64 {
+        let width = self.moments.len() as f64;
+        width / (width + WIDTH_HALF)
+    }
+
     /// The strangeness, at least 0 and finite.
     pub(crate) fn strangeness(&self, x: &[f64]) -> f64 {
         let z = self.scaled(x);
@@ -135,3 +141,6 @@ impl Regression {
 
 /// The least shrinkage: it bounds P, so that collinear columns stay computable.
 const RIDGE: f64 = 1e-4;
+/// With so many features it weighs half of what it does with very many. On the three features of the KDD 1999 smtp stream its AUC is .83 where that of
+/// the other detectors is .86 to .95, on the 32 of ionosphere .93 where theirs is .80 to .88.
+const WIDTH_HALF: f64 = 3.0;
