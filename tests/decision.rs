@@ -40,6 +40,31 @@ fn each_stationary(seed: u64, mut f: impl FnMut(u64, &Judgement)) {
 }
 
 #[test]
+fn what_looks_at_all_events_weighs_little_among_few_and_the_other_detectors_the_more() {
+    let broad = Part { broad: true, ..part(LearnsFrom::Events) };
+    let draw = Draw::for_partition(1, "young", 0);
+    let mut calibration = Calibration::new(&[broad, part(LearnsFrom::Events), part(LearnsFrom::Labels)], draw);
+    let mut learned = 0;
+    let mut with_only_one_strange = |events: u64| {
+        while learned < events {
+            let strangeness = [1, 2, 3].map(|column| Some(Draw::new(column).unit(Purpose::Traffic, learned)));
+            let judgement = calibration.judge(&strangeness);
+            calibration.learn(learned, &Encoded::default(), &strangeness, &judgement);
+            learned += 1;
+        }
+        [0, 1, 2].map(|strange| {
+            let mut strangeness = [Some(0.5); 3];
+            strangeness[strange] = Some(0.999);
+            calibration.judge(&strangeness).total.expect("calibrated")
+        })
+    };
+    let [broad, other, labels] = with_only_one_strange(120);
+    assert!(other > 2.0 * labels && labels > 1.2 * broad, "{broad} {other} {labels}");
+    let [broad, other, labels] = with_only_one_strange(5_000);
+    assert!((broad / other - 1.0).abs() < 0.3 && (labels / other - 1.0).abs() < 0.3, "{broad} {other} {labels}");
+}
+
+#[test]
 fn a_million_stationary_events_alarm_at_the_nominal_rate_in_every_tenth() {
     for seed in [1, 2, 3] {
         // Two rates, and budgets of as many alarms in time: 1,000 events a second, .01 and .001 of them.

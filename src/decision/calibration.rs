@@ -256,14 +256,19 @@ impl Calibration {
     /// The weighted mean of the scores: a score is bounded, so no part alone drowns the others, however heavy its tail. A part that can
     /// speak and does not is taken as ordinary (p = .5), so that means stay comparable; one that cannot yet does not count.
     fn mean(&self, surprises: &[Option<f64>], weight: impl Fn(usize) -> f64) -> f64 {
+        let able = || (0..self.parts.len()).filter(|i| self.tables[*i].len() >= SCORES_MIN);
+        let grown = |i: usize| {
+            let filled = self.tables[i].len() as f64 / ENTRIES_MAX as f64;
+            weight(i) * if self.parts[i].broad { filled * filled } else { 1.0 }
+        };
+        // What broad detectors do not weigh yet, the other detectors do: models that learn from labels gain nothing by it.
+        let detectors = || able().filter(|i| is_detector(&self.parts[*i]));
+        let (due, have) = (detectors().map(&weight).sum::<f64>(), detectors().map(grown).sum::<f64>());
         let (mut sum, mut weights) = (0.0, 0.0);
-        for (i, (table, surprise)) in self.tables.iter().zip(surprises).enumerate() {
-            if table.len() >= SCORES_MIN {
-                let filled = table.len() as f64 / ENTRIES_MAX as f64;
-                let weight = weight(i) * if self.parts[i].broad { filled * filled } else { 1.0 };
-                sum += weight * score(surprise.unwrap_or(std::f64::consts::LOG10_2));
-                weights += weight;
-            }
+        for i in able() {
+            let weight = if is_detector(&self.parts[i]) { grown(i) * due / have } else { weight(i) };
+            sum += weight * score(surprises[i].unwrap_or(std::f64::consts::LOG10_2));
+            weights += weight;
         }
         if weights > 0.0 { sum / weights } else { 0.0 }
     }

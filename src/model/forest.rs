@@ -1,8 +1,9 @@
 //! `isolation_forest`: how few random cuts set an event apart from the remembered ones.
 //!
-//! A cut between the least and the largest of a tree's rows cannot tell an event that is just outside of them from one that is far away. So an event
-//! is counted as if it had been among the rows: outside of their extent by a share s of it, the cut would have set it apart with probability
-//! s / (1 + s), as in a random cut forest (Guha, Mishra, Roy, Schrijvers 2016, section 2). Its path length is the expected number of steps.
+//! A cut between the least and the largest of a tree's rows cannot tell an event that is just outside of them from one that is far away. So in the upper
+//! levels of a tree an event is counted as if it had been among the rows: outside of their extent in the feature that is cut, by a share s of it, the cut
+//! would have set it apart with probability s / (1 + s), as in a random cut forest (Guha, Mishra, Roy, Schrijvers 2016, section 2). Its path length is the
+//! expected number of steps. Features are chosen uniformly, unlike there, and one that is constant in the rows sets nothing apart.
 
 use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
@@ -40,19 +41,19 @@ struct Trees {
     steps: Vec<f32>,
 }
 
-/// How far the rows of an inner node reach in the feature that it cuts.
+/// How far the rows of an inner node reach in the feature that it cuts, as it reads it: negated where `places` says so.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Extent {
-    /// One by the distance from the least value to the largest.
+    /// 1 / (largest - least); finite, so that times 0 it is 0.
     scale: f32,
-    /// How much of that distance is below the threshold.
-    below: f32,
+    /// Where the threshold is from the least value (0) to the largest (1).
+    threshold_at: f32,
 }
 
 /// All go left.
 const NO_CUT: f64 = f64::INFINITY;
-/// Of a node without a cut, outside of which nothing is.
-const NO_EXTENT: Extent = Extent { scale: 0.0, below: 0.0 };
+/// Of a node without a cut, outside of which nothing is: how far an event is from [`NO_CUT`], times this scale, is NaN.
+const NO_EXTENT: Extent = Extent { scale: 0.0, threshold_at: 0.0 };
 /// Trees that are walked side by side: a step waits for memory, and the steps of different trees do not wait for each other.
 const ABREAST: usize = 10;
 const TREES: usize = 100;
@@ -94,7 +95,7 @@ impl Forest {
         (WEIGHT, true)
     }
 
-    /// The mean path length, negated: higher is stranger. In units of what is expected of a tree's rows: about -1 is ordinary, in [-2, 0].
+    /// The mean path length, negated: higher is stranger. In units of what is expected of a tree's rows: about -1 is ordinary. Below 0, for one step is always taken, and at least -2.5.
     pub(crate) fn strangeness(&self, x: &[f64]) -> f64 {
         if self.trees.lengths.is_empty() {
             return -1.0;
@@ -201,16 +202,16 @@ impl Lengths<'_> {
         let extents: &[[Extent; UPPER]; ABREAST] = abreast(&trees.extents, group);
         let lengths: &[[f32; NODES]; ABREAST] = abreast(&trees.lengths, group);
         let mut nodes = [1_u8; ABREAST];
-        // How likely the event is still together with the rows, and how often it was, at the levels so far.
+        // How likely the event is still together with the rows, and the steps expected so far.
         let (mut together, mut walked) = ([1.0_f32; ABREAST], [0.0_f32; ABREAST]);
         for _ in 0..EXTENT_LEVELS {
-            // 0 at the least row, 1 at the largest.
+            // 0 at the least value that the node reads of its rows, 1 at the largest.
             let mut at_extent = [0.0_f32; ABREAST];
             for i in 0..ABREAST {
                 let at = usize::from(nodes[i]);
                 let beyond = x[usize::from(places[i][at])] - thresholds[i][at];
-                let Extent { scale, below } = extents[i][at % UPPER];
-                at_extent[i] = beyond as f32 * scale + below;
+                let Extent { scale, threshold_at } = extents[i][at % UPPER];
+                at_extent[i] = beyond as f32 * scale + threshold_at;
                 nodes[i] = (nodes[i] << 1) | u8::from(beyond >= 0.0);
             }
             for i in 0..ABREAST {
@@ -311,7 +312,7 @@ impl Grower<'_> {
         if let Some(extent) = self.tree.extents.get_mut(node) {
             let below = if mirrored { high - cut } else { cut - low };
             let scale = ((1.0 / (high - low)) as f32).min(f32::MAX);
-            *extent = Extent { scale, below: (below / (high - low)) as f32 };
+            *extent = Extent { scale, threshold_at: (below / (high - low)) as f32 };
         }
         self.tree.places[node] = u16::try_from(place).expect("a query has at most 1,000 columns");
         // Rows of the right side stand from `left` to `i`: an exchange among them changes nothing, and so needs no branch.
@@ -407,7 +408,32 @@ mod tests {
             let by = [0.6, 1.0, 3.0, 10.0, 1e30].map(away);
             assert!(by.is_sorted_by(|near, far| *far > near + 0.01), "{by:?} with feature {feature} moved by {sign}");
         }
-        assert!(of([1e30, 1e30]) <= 0.0 && of([f64::NAN, f64::NAN]) < of([0.5, 1.2]));
+        let one_step = 1.0 / expected_length(TREE_ROWS);
+        assert!((of([1e30, 1e30]) + one_step).abs() < 1e-6 && of([f64::NAN, f64::NAN]) < of([0.5, 1.2]));
+    }
+
+    #[test]
+    fn a_path_is_as_long_as_expected_of_what_is_outside() {
+        // One cut at .5 of rows from 0 to 1, and two rows on each side: a step, and one more among two rows.
+        let trees = |place: u16, threshold: f64| {
+            let mut trees = Trees::new();
+            for tree in 0..TREES {
+                trees.thresholds[tree * NODES + 1] = threshold;
+                trees.places[tree * NODES + 1] = place;
+                trees.extents[tree * UPPER + 1] = Extent { scale: 1.0, threshold_at: 0.5 };
+            }
+            trees.lengths.fill(2.0);
+            trees.steps.fill(1.0);
+            trees
+        };
+        for trees in [trees(0, 0.5), trees(1, -0.5)] {
+            let length = |x: f64| trees.lengths_of(&[x, -x]) / TREES as f32;
+            for inside in [0.0, 0.4, 0.6, 1.0, f64::NAN] {
+                assert_eq!(length(inside), 2.0, "at {inside}");
+            }
+            // Outside by once the extent, it is cut off at the first step every other time; by three times, three times of four.
+            assert_eq!([2.0, -1.0, 4.0, -3.0, 1e30].map(length), [1.5, 1.5, 1.25, 1.25, 1.0]);
+        }
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub struct Part {
     pub learns_from: LearnsFrom,
     /// What its score weighs among the detectors', before labels say more.
     pub weight: f64,
-    /// It looks at the remembered events as a whole, of which few say little: it weighs by the square of how full the calibration is. On
-    /// ionosphere (351 rows) AUC is .910 with that and .895 in proportion; on SKAB (1,100 rows a file) F1 .72 and .68.
+    /// It looks at the remembered events as a whole, of which few say little: it weighs by the square of how full the calibration is, and the other
+    /// detectors the more. On ionosphere (351 rows) AUC is .910 with that and .895 in proportion; on SKAB (1,100 rows a file) F1 .72 and .68.
     pub broad: bool,
 }
 
