@@ -97,6 +97,9 @@ fn in_a_young_stream_an_incident_stays_strange_and_a_lasting_shift_is_learned() 
         strange(&mut partition, 1_600, 6.0);
         let after = strange(&mut partition, 2_000, 6.0);
         assert!(after < 3.0 * RATE, "seed {seed}: and then ordinary: {after}");
+        strange(&mut partition, PATIENCE - 4_000, 6.0);
+        let after = strange(&mut partition, 2_000, 6.0);
+        assert!(after < 2.0 * RATE, "seed {seed}: and stays so: {after}");
     }
 }
 

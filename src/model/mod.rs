@@ -152,7 +152,7 @@ impl Model {
     pub fn part(&self) -> Part {
         let (weight, broad) = match self {
             Model::NearestNeighbours(_, model) => model.part(),
-            Model::IsolationForest(_, model) => model.part(),
+            Model::IsolationForest(..) => (forest::WEIGHT, true),
             Model::LinearRegression(_, model) => (model.weight(), false),
             _ => (1.0, false),
         };

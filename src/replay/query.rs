@@ -10,7 +10,7 @@ const LEVEL_ROWS: u32 = 30;
 
 /// Every column; and with a time and few numbers, the level of each: its mean over the last rows, for a fault that single rows do not show. On
 /// SKAB F1 was .71 with these and .43 with how far row and level are from the last hundred rows (means of three seeds). Means over 20 to 60 rows do as
-/// well; the step, the spread and the hour of the day gained nothing beyond.
+/// well; the step, the spread and the hour of the day gained nothing there.
 pub(super) fn query(features: &[(String, FieldType)], options: &Options) -> String {
     let columns = || features.iter().map(|(name, _)| quoted(name));
     let numbers = features.iter().filter(|(_, kind)| *kind == FieldType::Double);
