@@ -134,7 +134,11 @@ impl Forest {
         }
         chosen.truncate(size);
         let columns: Vec<&[f64]> = self.sample.columns.iter().map(Vec::as_slice).collect();
-        let varies = |i: &usize| chosen.iter().any(|row| columns[*i][*row] != columns[*i][chosen[0]]);
+        let varies = |i: &usize| {
+            let mut values = chosen.iter().map(|row| columns[*i][*row]).filter(|value| !value.is_nan());
+            let first = values.next();
+            values.any(|value| Some(value) != first)
+        };
         let varying: Vec<usize> = (0..columns.len()).filter(varies).collect();
         let (unit, values) = (expected_length(size), Vec::with_capacity(size));
         self.trees.step_lengths[place] = (1.0 / unit) as f32;
@@ -449,14 +453,16 @@ mod tests {
     }
 
     #[test]
-    fn every_tree_fits_and_a_constant_column_is_no_cut() {
-        let mut forest = Forest::new(2);
+    fn every_tree_fits_and_what_does_not_vary_is_no_cut() {
+        let (mut forest, mut alone) = (Forest::new(3), Forest::new(1));
         for i in 0..64 {
-            forest.learn(&[5.0, f64::from(i)]);
+            forest.learn(&[5.0, f64::from(i), f64::NAN]);
+            alone.learn(&[f64::from(i)]);
         }
         let Trees { thresholds, places, lengths, .. } = &forest.trees;
         assert_eq!(lengths.len(), TREES * NODES);
-        assert!(thresholds.iter().zip(places).all(|(threshold, place)| *threshold == NO_CUT || place % 2 == 1));
+        assert_eq!(thresholds, &alone.trees.thresholds);
+        assert!(thresholds.iter().zip(places).all(|(threshold, place)| *threshold == NO_CUT || place % 3 == 1));
         assert!(thresholds.iter().filter(|threshold| **threshold != NO_CUT).count() > TREES);
     }
 }

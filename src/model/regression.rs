@@ -114,11 +114,13 @@ impl Regression {
         row * row / self.precision[i * d + i]
     }
 
-    /// P from the correlation, shrunk to the identity by d / (d + n): with few events it trusts no correlation.
+    /// P from the correlation, shrunk to the identity by d / (d + n), d being the features seen: with few events it trusts no correlation.
     fn refresh(&mut self) {
         let d = self.moments.len();
         let deviation: Vec<f64> = self.moments.iter().map(|moments| moments.variance.sqrt()).collect();
-        let mut shrink = (d as f64 / (d as f64 + self.seen as f64)).max(RIDGE);
+        // A feature that has always been missing has no correlation to mistrust.
+        let known = self.moments.iter().filter(|moments| moments.seen > 0.0).count() as f64;
+        let mut shrink = (known / (known + self.seen as f64)).max(RIDGE);
         // Correlations of columns that miss different events need not fit together; then they are trusted less, down to none.
         loop {
             let mut r = matrix::identity(d);
