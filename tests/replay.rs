@@ -366,6 +366,24 @@ fn a_time_makes_a_series_of_few_numbers() {
 }
 
 #[test]
+fn a_series_has_days() {
+    let folder = folder();
+    // Fifteen days, a row every ten minutes; busy from nine to five, but for one day on which all is as at night.
+    let mut text = "when,x,truth\n".to_owned();
+    for row in 0..15 * 144 {
+        let (day, hour) = (row / 144, row % 144 / 6);
+        let busy = (9..17).contains(&hour);
+        let missed = busy && day == 11;
+        let x = unit(row, 1) + if busy && !missed { 8.0 } else { 0.0 };
+        writeln!(text, "{},{x},{}", 1_700_006_400_000_u64 + 600_000 * row as u64, u8::from(missed)).unwrap();
+    }
+    write(folder.path(), "days.csv", &text);
+    let (_, report) = replay(folder.path(), "-i days.csv --label truth --warmup 500 --time when");
+    let auc = report["auc"].as_f64().unwrap();
+    assert!(auc > 0.95, "{auc}");
+}
+
+#[test]
 fn files_of_every_form_give_the_same_scores() {
     let folder = folder();
     let table = table(1_100);
