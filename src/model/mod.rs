@@ -9,6 +9,7 @@ mod columns;
 mod encode;
 mod entity;
 mod forest;
+mod kth;
 mod linear;
 mod loss;
 mod marginal;

@@ -3,6 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
+use super::kth::{BLOCK, kth};
 use super::moments::Moments;
 use super::sample::{Change, Sample};
 use crate::draw::Draw;
@@ -38,8 +39,6 @@ pub const ROWS_NEAR: usize = 1024;
 const ROWS_SHARE: usize = 256;
 /// What the distance to a share weighs among the detectors: the others look at what is near, and together they would outvote it.
 const SHARE_WEIGHT: f64 = 2.5;
-/// Rows whose distances are summed at once.
-const BLOCK: usize = 32;
 /// Scales are computed anew when the moments have seen a sixteenth more than they had seen, and after so many events at most, in which
 /// they move by 1 % of their memory: it touches the whole sample.
 const SCALE_SHARE: u64 = 16;
@@ -99,7 +98,7 @@ impl Neighbours {
             return vec![0.0; z.len()];
         }
         let distance = self.reach.of(self.sample.rows(), &squares);
-        let row = squares.iter().position(|square| *square == distance).expect("it is one of them");
+        let row = squares.as_flattened().iter().position(|square| *square == distance).expect("it is one of them");
         let first = row / BLOCK * BLOCK * z.len() + row % BLOCK;
         let others = self.blocks[first..].iter().step_by(BLOCK);
         let term = |((x, z), other): ((&f64, &f32), &f32)| {
@@ -113,10 +112,9 @@ impl Neighbours {
     }
 
     /// The squared distance of each row, and infinity for those that are not there yet.
-    fn squares(&self, z: &[f32]) -> Vec<f32> {
-        let mut squares = vec![0.0; self.sample.rows().next_multiple_of(BLOCK)];
-        let (each, _) = squares.as_chunks_mut::<BLOCK>();
-        Arch::new().dispatch(Distances { blocks: &self.blocks, z, squares: each });
+    fn squares(&self, z: &[f32]) -> Vec<[f32; BLOCK]> {
+        let mut squares = vec![[0.0; BLOCK]; self.sample.rows().div_ceil(BLOCK)];
+        Arch::new().dispatch(Distances { blocks: &self.blocks, z, squares: &mut squares });
         squares
     }
 
@@ -180,102 +178,17 @@ impl WithSimd for Distances<'_> {
 
 impl Reach {
     /// The wanted order statistic of so many rows and what fills the last block.
-    fn of(self, rows: usize, squares: &[f32]) -> f32 {
-        match self {
-            Reach::Count(count) if count <= COUNT_SMALL => nearest(squares, count.min(rows)),
-            Reach::Count(count) => kth(squares, count.min(rows)),
-            Reach::Share(share) => kth(squares, ((share * rows as f64) as usize).clamp(COUNT_LEAST.min(rows), rows)),
-        }
+    fn of(self, rows: usize, squares: &[[f32; BLOCK]]) -> f32 {
+        let k = match self {
+            Reach::Count(count) => count.min(rows),
+            Reach::Share(share) => ((share * rows as f64) as usize).clamp(COUNT_LEAST.min(rows), rows),
+        };
+        kth(squares, k)
     }
 }
 
-/// Up to here, a bound from the lanes is faster than a selection among all.
-const COUNT_SMALL: usize = BLOCK / 2;
 /// With few rows a share of them is too few neighbours to tell anything.
 const COUNT_LEAST: usize = 5;
-
-/// The k-th least; k is at least 1.
-fn kth(squares: &[f32], k: usize) -> f32 {
-    Arch::new().dispatch(Kth { squares, k })
-}
-
-/// The same for a small k. Rows `i`, `i + BLOCK`, ... are a lane: the k-th least of the lanes' least is at least the k-th nearest, and
-/// hardly any row is nearer than that.
-fn nearest(squares: &[f32], k: usize) -> f32 {
-    let (blocks, _) = squares.as_chunks::<BLOCK>();
-    let bound = kth(&Arch::new().dispatch(Least { blocks }), k);
-    let mut near = Vec::with_capacity(BLOCK);
-    Arch::new().dispatch(Near { blocks, bound, near: &mut near });
-    *near.select_nth_unstable_by(k - 1, f32::total_cmp).1
-}
-
-/// The k-th least, by halving the range of bits in which it is: squares are not negative, so their bits have their order.
-struct Kth<'a> {
-    squares: &'a [f32],
-    k: usize,
-}
-
-impl WithSimd for Kth<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> f32 {
-        let (mut low, mut high) = (0, f32::INFINITY.to_bits());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let below = f32::from_bits(middle);
-            let count: u32 = self.squares.iter().map(|square| u32::from(*square <= below)).sum();
-            if count as usize >= self.k { high = middle } else { low = middle + 1 }
-        }
-        f32::from_bits(low)
-    }
-}
-
-/// The least of each lane.
-struct Least<'a> {
-    blocks: &'a [[f32; BLOCK]],
-}
-
-impl WithSimd for Least<'_> {
-    type Output = [f32; BLOCK];
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> [f32; BLOCK] {
-        let mut lanes = [f32::INFINITY; BLOCK];
-        for block in self.blocks {
-            for (least, square) in lanes.iter_mut().zip(block) {
-                *least = if *square < *least { *square } else { *least };
-            }
-        }
-        lanes
-    }
-}
-
-/// The squares that are at most `bound`.
-struct Near<'a> {
-    blocks: &'a [[f32; BLOCK]],
-    bound: f32,
-    near: &'a mut Vec<f32>,
-}
-
-impl WithSimd for Near<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for block in self.blocks {
-            // Most blocks have none: they are passed over without a branch for each row.
-            if block.iter().fold(false, |any, square| any | (*square <= self.bound)) {
-                let (mut near, mut len) = ([0.0; BLOCK], 0);
-                for square in block {
-                    near[len] = *square;
-                    len += usize::from(*square <= self.bound);
-                }
-                self.near.extend_from_slice(&near[..len]);
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -294,22 +207,6 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_the_kth_agrees_with_sorting() {
-        let draw = Draw::new(3);
-        let mut squares: Vec<f32> = (0..500).map(|i| draw.unit(crate::draw::Purpose::Traffic, i) as f32).collect();
-        squares.extend([0.0, 0.0, f32::MIN_POSITIVE, squares[7], squares[7], f32::MAX]);
-        squares.resize(512, f32::INFINITY);
-        for rows in [squares.as_slice(), &squares[480..]] {
-            let mut sorted = rows.to_vec();
-            sorted.sort_by(f32::total_cmp);
-            for k in 1..=rows.len() {
-                assert_eq!(kth(rows, k), sorted[k - 1], "k = {k}");
-                assert!(k > COUNT_SMALL || nearest(rows, k) == sorted[k - 1], "k = {k}");
-            }
-        }
-    }
-
-    #[test]
     fn wide_registers_change_no_bit() {
         let mut model = Neighbours::new(3, Reach::Count(10));
         let unit = |i| Draw::new(4).unit(crate::draw::Purpose::Traffic, i);
@@ -318,6 +215,6 @@ mod tests {
         let mut narrow = vec![[0.0; BLOCK]; model.blocks.len() / (BLOCK * z.len())];
         Distances { blocks: &model.blocks, z: &z, squares: &mut narrow }.with_simd(pulp::Scalar::new());
         let bits = |squares: &[f32]| squares.iter().map(|square| square.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&model.squares(&z)), bits(narrow.as_flattened()));
+        assert_eq!(bits(model.squares(&z).as_flattened()), bits(narrow.as_flattened()));
     }
 }
