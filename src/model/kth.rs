@@ -1,26 +1,27 @@
-//! The k-th least of many squares, faster than by sorting them.
+//! The k-th smallest of many squares (an order statistic).
 
 use pulp::{Arch, Simd, WithSimd};
 
 /// Squares that are looked at side by side.
 pub(super) const BLOCK: usize = 32;
-/// Up to here the least of each lane tell about where the k-th is.
-const SMALL: usize = BLOCK / 2;
+/// Up to this k, the least of each lane tells about where the k-th is.
+const K_SMALL: usize = BLOCK / 2;
 
-/// The k-th least of these; k is at least 1, and so many are finite. None is negative.
+/// The k-th smallest of these, of which at least k are finite, and none is negative or NaN.
 pub(super) fn kth(squares: &[[f32; BLOCK]], k: usize) -> f32 {
-    if k > SMALL {
+    assert!(k > 0, "the first is the smallest");
+    if k > K_SMALL {
         return Arch::new().dispatch(Kth { squares, k });
     }
-    // The k-th least of the lanes' least is at least the k-th of all, and hardly more than k are not above it.
+    // The k-th smallest of the lanes' least is at least the k-th of all, and hardly more than k are not above it.
     let bound = Arch::new().dispatch(Kth { squares: &[Arch::new().dispatch(Least { squares })], k });
     let mut near = Vec::with_capacity(BLOCK);
     Arch::new().dispatch(Near { squares, bound, near: &mut near });
     *near.select_nth_unstable_by(k - 1, f32::total_cmp).1
 }
 
-/// The k-th least. Squares are not negative, so their bits have their order; and these are about logarithms, so how many squares are below
-/// some bits says well where the k-th is. Each step counts at a place so guessed, or in the middle when the last guess did not halve the range.
+/// Interpolation search over the bits, which have the order of the squares, for these are not negative: bits are about logarithms, so how many
+/// squares are below some says well where the k-th is. When a guess does not halve the range, bisection does.
 struct Kth<'a> {
     squares: &'a [[f32; BLOCK]],
     k: usize,
@@ -131,7 +132,8 @@ mod tests {
         let equal = vec![0.25; 70];
         let few_values: Vec<f32> = (0..300).map(|i| (unit(i) * 3.0).floor() * 1e20).collect();
         let far_apart: Vec<f32> = (0..200).map(|i| 10_f32.powf(unit(i) * 70.0 - 35.0)).collect();
-        for mut squares in [many, equal, few_values, far_apart, vec![2.0]] {
+        let full: Vec<f32> = (0..256).map(|i| unit(i) * unit(i + 7)).collect();
+        for mut squares in [many, equal, few_values, far_apart, full, vec![2.0]] {
             let rows = squares.len();
             squares.resize(rows.next_multiple_of(BLOCK), f32::INFINITY);
             let mut sorted = squares.clone();
