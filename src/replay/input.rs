@@ -240,8 +240,10 @@ impl Source {
     /// When the file cannot be read, or a named column is not in it.
     pub fn infer(&self, options: &Options, limits: &EventSpec) -> anyhow::Result<(EventSpec, String)> {
         let bytes = Arc::new(AtomicU64::new(0));
+        let mut span = Span::default();
         let kinds = match self.open_rows(&bytes)? {
             Rows::Csv { mut reader, header, mut cells } => {
+                let time = options.time.as_ref().and_then(|name| header.get(name).copied());
                 let mut order: Vec<(&String, usize)> = header.iter().map(|(name, at)| (name, *at)).collect();
                 order.sort_by_key(|(_, at)| *at);
                 let mut numeric = vec![true; order.len()];
@@ -249,11 +251,13 @@ impl Source {
                     for (cell, numeric) in cells.iter().zip(&mut numeric) {
                         *numeric = *numeric && (cell.is_empty() || cell.trim().parse::<f64>().is_ok());
                     }
+                    span.extend(time.and_then(|at| cells.get(at)).and_then(file_time));
                 }
                 let kind = |at: usize| if numeric[at] { FieldType::Double } else { FieldType::String };
                 order.into_iter().map(|(name, at)| (name.clone(), kind(at))).collect()
             }
-            Rows::Json { reader, .. } => infer_json(reader).with_context(|| format!("cannot read {:?}", self.name))?,
+            Rows::Json { reader, .. } => infer_json(reader, options.time.as_deref(), &mut span)
+                .with_context(|| format!("cannot read {:?}", self.name))?,
         };
         let names = || kinds.iter().map(|(name, _)| name.as_str());
         for (name, flag) in special(options) {
@@ -264,7 +268,7 @@ impl Source {
         if features.is_empty() {
             bail!("{:?} has no column that could be a feature", self.name);
         }
-        let sql = query(&features, options);
+        let sql = query(&features, options, span.is_over_a_day());
         let mut fields: Vec<Field> =
             features.into_iter().map(|(name, kind)| Field { name, kind, required: false }).collect();
         for name in [&options.entity, &options.id].into_iter().flatten() {
@@ -283,13 +287,36 @@ impl Source {
     }
 }
 
-/// The types of the flat fields of NDJSON, in the order in which they appear. Nested values are no features.
-fn infer_json(reader: Box<dyn BufRead>) -> anyhow::Result<Vec<(String, FieldType)>> {
+/// The first and the last time in a file, in milliseconds.
+#[derive(Default)]
+struct Span(Option<(i64, i64)>);
+
+impl Span {
+    fn extend(&mut self, time: Option<i64>) {
+        let Some(time) = time else { return };
+        let (first, last) = self.0.unwrap_or((time, time));
+        self.0 = Some((first.min(time), last.max(time)));
+    }
+
+    fn is_over_a_day(&self) -> bool {
+        self.0.is_some_and(|(first, last)| last.saturating_sub(first) > 86_400_000)
+    }
+}
+
+/// The types of the flat fields of NDJSON, in the order in which they appear. Nested values are no features. Extends `span` by the field `time`.
+fn infer_json(
+    reader: Box<dyn BufRead>,
+    time: Option<&str>,
+    span: &mut Span,
+) -> anyhow::Result<Vec<(String, FieldType)>> {
     let mut kinds: Vec<(String, FieldType)> = Vec::new();
     for line in reader.lines() {
         // A broken line is refused when it is replayed.
         let Ok(object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&line?) else { continue };
         for (name, value) in object {
+            if time == Some(name.as_str()) {
+                span.extend(value.as_i64().or_else(|| file_time(value.as_str()?)));
+            }
             let kind = match value {
                 serde_json::Value::Number(_) => FieldType::Double,
                 serde_json::Value::Bool(_) => FieldType::Boolean,
