@@ -378,9 +378,16 @@ fn a_series_has_days() {
         writeln!(text, "{},{x},{}", 1_700_006_400_000_u64 + 600_000 * row as u64, u8::from(missed)).unwrap();
     }
     write(folder.path(), "days.csv", &text);
-    let (_, report) = replay(folder.path(), "-i days.csv --label truth --warmup 500 --time when");
-    let auc = report["auc"].as_f64().unwrap();
-    assert!(auc > 0.95, "{auc}");
+    let objects = text.lines().skip(1).map(|line| {
+        let cells: Vec<&str> = line.split(',').collect();
+        format!(r#"{{"when":{},"x":{},"truth":{}}}"#, cells[0], cells[1], cells[2]) + "\n"
+    });
+    write(folder.path(), "days.ndjson", objects.collect::<String>());
+    for file in ["days.csv", "days.ndjson"] {
+        let (_, report) = replay(folder.path(), &format!("-i {file} --label truth --warmup 500 --time when"));
+        let auc = report["auc"].as_f64().unwrap();
+        assert!(auc > 0.95, "{file}: {auc}");
+    }
 }
 
 #[test]

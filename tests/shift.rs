@@ -126,7 +126,7 @@ fn what_recurs_is_ordinary_in_the_end() {
     let first = cycles(5);
     assert!(first > 0.9, "at first it is strange: {first}");
     let soon = cycles(10);
-    assert!(soon < 0.5, "then half of it: {soon}");
+    assert!(soon < 0.5, "soon less than half of it is: {soon}");
     cycles(25);
     let later = cycles(20);
     assert!(later < 0.2, "and then it is not: {later}");
