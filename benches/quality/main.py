@@ -17,8 +17,9 @@ import streams
 import table
 from larum import Larum, detectors
 
-# How many events of the synthetic traffic make the own sample.
+# How many events of the synthetic traffic make the own sample, and its seeds: of one alone, the average precision is .33 to .47.
 SAMPLE_EVENTS = 50_000
+SAMPLE_SEEDS = range(1, 7)
 
 
 def arguments():
@@ -135,10 +136,12 @@ def means(figures):
 
 
 def own_sample(given, larum, limits):
-    """The synthetic traffic of `larum generate`, whose seed and events are always the same."""
-    report = larum.sample(SAMPLE_EVENTS, given.seeds[0])
-    print(f"own sample, {SAMPLE_EVENTS:,} events: AUC {report['auc']:.4f}, average precision {report['average_precision']:.4f}")
-    return verdict(bars.sample(limits, report), given.check)
+    """The synthetic traffic of `larum generate`: means over always the same seeds."""
+    reports = [larum.sample(SAMPLE_EVENTS, seed) for seed in SAMPLE_SEEDS]
+    figures = {measure: mean(report[measure] for report in reports) for measure in table.MEASURES}
+    auc, average_precision = (figures[measure] for measure in table.MEASURES)
+    print(f"own sample, {len(reports)} x {SAMPLE_EVENTS:,} events: AUC {auc:.4f}, average precision {average_precision:.4f}")
+    return verdict(bars.sample(limits, figures), given.check)
 
 
 def heading(given, larum):

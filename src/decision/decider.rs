@@ -17,7 +17,7 @@ pub enum DecisionSpec {
 
 /// The decision of one partition.
 ///
-/// A thousand past scores do not resolve the wanted p-value well, and under drift they are those of another time, so rate and budget correct it
+/// Four thousand past scores do not resolve the wanted p-value well, and under drift they are those of another time, so rate and budget correct it
 /// by their credit: alarms are earned evenly and spent by alarming. A rate multiplies the p-value of its threshold by exp(gain x credit); a
 /// budget moves its threshold gently near balance and steeply far from it. Both accounts are bounded: a quiet time saves up no flood of alarms, and
 /// after an incident the silence ends.

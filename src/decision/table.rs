@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Table {
     sorted: Vec<f64>,
     tail: Tail,
+    /// Changes in the tail since it was fitted.
+    stale: usize,
 }
 
 /// P(X > x) = share (1 + shape (x - threshold) / scale)^(-1 / shape) for x > threshold.
@@ -26,9 +28,9 @@ impl Table {
     #[must_use]
     pub fn new(mut values: Vec<f64>) -> Self {
         assert!(values.iter().all(|value| value.is_finite()), "strangeness is finite");
-        values.sort_by(f64::total_cmp);
+        values.sort_unstable_by(f64::total_cmp);
         let tail = Tail::fit(&values);
-        Self { sorted: values, tail }
+        Self { sorted: values, tail, stale: 0 }
     }
 
     #[must_use]
@@ -73,7 +75,7 @@ impl Table {
         assert!(value.is_finite(), "strangeness is finite");
         let at = self.sorted.partition_point(|past| *past < value);
         self.sorted.insert(at, value);
-        self.tail = Tail::fit(&self.sorted);
+        self.refit(at);
     }
 
     /// Takes a value away.
@@ -84,7 +86,7 @@ impl Table {
         let at = self.sorted.partition_point(|past| *past < value);
         assert!(self.sorted.get(at) == Some(&value), "what leaves the table once entered it");
         self.sorted.remove(at);
-        self.tail = Tail::fit(&self.sorted);
+        self.refit(at);
     }
 
     /// Puts `new` in the place of `old`.
@@ -105,11 +107,28 @@ impl Table {
             to
         };
         self.sorted[at] = new;
-        let tail_starts = self.sorted.len() - (excesses(self.sorted.len()) + 1);
-        if from.max(to) >= tail_starts {
+        self.refit(from.max(to));
+    }
+
+    /// The tail after a change, the highest at the place `last`. It is fitted anew when one in 20 of its values is another, which of 1,000 values in
+    /// all is each change. Until then only its share of all values moves.
+    fn refit(&mut self, last: usize) {
+        let n = self.sorted.len();
+        let threshold_at = n.saturating_sub(excesses(n) + 1);
+        self.stale += usize::from(last >= threshold_at);
+        let above = n - self.sorted.partition_point(|value| *value <= self.tail.threshold);
+        if above == 0 || 20 * self.stale >= excesses(n) {
             self.tail = Tail::fit(&self.sorted);
+            self.stale = 0;
+        } else {
+            self.tail.surprise = share_surprise(above, n);
         }
     }
+}
+
+/// -log10 of the p-value of what only so many of n values are above.
+fn share_surprise(above: usize, n: usize) -> f64 {
+    -libm::log10((above + 1) as f64 / (n + 1) as f64)
 }
 
 impl Tail {
@@ -123,7 +142,7 @@ impl Tail {
         let threshold = sorted[n - 1 - excesses(n)];
         // With ties at the threshold the tail begins above all of them.
         let above = &sorted[sorted.partition_point(|value| *value <= threshold)..];
-        let surprise = -libm::log10((above.len() + 1) as f64 / (n + 1) as f64);
+        let surprise = share_surprise(above.len(), n);
         let Some(largest) = above.last().map(|value| value - threshold).filter(|largest| *largest > f64::MIN_POSITIVE)
         else {
             // Nothing lies above: the scale of the body, or of the number itself, has to do.

@@ -16,8 +16,8 @@ use std::sync::Arc;
 const BACKGROUND_RATE: f64 = 1.0 / 32.0;
 /// At most so many background samples in a second of event time.
 const BACKGROUND_PER_SECOND_MAX: u32 = 10;
-/// The calibration is computed anew on adoption, but at most once in so many events: it rescores its 1,000 rows.
-const RECALIBRATE_EVENTS_MIN: u64 = 50;
+/// The calibration is computed anew on adoption, but at most once in so many events: it rescores its 4,000 rows.
+const RECALIBRATE_EVENTS_MIN: u64 = 200;
 
 /// What a snapshot keeps beside the entities.
 #[derive(Debug, Clone, Serialize, Deserialize)]
