@@ -138,6 +138,31 @@ fn surprise_is_strictly_rising_and_finite_for_every_shape_of_past() {
 }
 
 #[test]
+fn surprise_stays_strictly_rising_while_the_tail_waits_to_be_fitted() {
+    let draw = Draw::new(2);
+    let new = |i: u64| normal(draw, i);
+    let mut values: Vec<f64> = (0..4000).map(new).collect();
+    let mut table = Table::new(values.clone());
+    for i in 0..3000 {
+        let slot = (draw.bits(Purpose::CalibrationSlot, i) % values.len() as u64) as usize;
+        match i % 3 {
+            0 => {
+                table.replace(values[slot], new(5000 + i));
+                values[slot] = new(5000 + i);
+            }
+            1 => {
+                table.insert(new(5000 + i));
+                values.push(new(5000 + i));
+            }
+            _ => table.remove(values.swap_remove(slot)),
+        }
+        // About where the tail begins, more finely than the values lie.
+        let near: Vec<f64> = (1900..2200).map(|j| table.surprise(f64::from(j) / 1000.0)).collect();
+        assert!(near.is_sorted_by(|a, b| a < b), "after {i} changes: {near:?}");
+    }
+}
+
+#[test]
 fn replacing_is_building_anew() {
     let draw = Draw::new(2);
     let mut values: Vec<f64> = (0..200).map(|i| (normal(draw, i) * 4.0).round()).collect();

@@ -105,10 +105,10 @@ fn in_a_young_stream_an_incident_stays_strange_and_a_lasting_shift_is_learned() 
 
 #[test]
 fn an_incident_stays_strange_at_any_age() {
-    for age in [1_500, 7_000, 20_000] {
+    for age in [1_500, 7_000, 10_000, 20_000] {
         let mut partition = partition(1);
         strange(&mut partition, age, 0.0);
-        let incident = strange(&mut partition, 70, 6.0);
+        let incident = strange(&mut partition, 100, 6.0);
         assert!(incident > 0.9, "after {age} events: {incident}");
     }
 }

@@ -30,7 +30,7 @@ def arguments():
     peers = "kept: figures of peers.csv (default); none; all, or names: measure these anew and keep them"
     parser.add_argument("--peers", default="kept", metavar="LIST", help=peers)
     seeds = ",".join(map(str, measured.SEEDS))
-    parser.add_argument("--seeds", default=seeds, metavar="LIST", help=f"of the shuffles and of every draw; figures are means over them (default {seeds})")
+    parser.add_argument("--seeds", default=seeds, metavar="LIST", help=f"of the shuffles and of every draw; figures are means over them (default {seeds}); of the sample always 1 to 6")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a figure is below its bar in bars.toml")
     parser.add_argument("--bars", action="store_true", help="print the bars that these figures give, for bars.toml")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")

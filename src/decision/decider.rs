@@ -146,12 +146,12 @@ impl Decider {
     }
 }
 
-/// Of a rate: one alarm too many lowers the p-value of the threshold by 40 %. When the bias of p-values moves tenfold (a new reservoir at
-/// p = .001), the account moves by ln 10 / gain = 5 alarms; with a gain of .2 it was 12, too many for a tenth of a million events.
+/// Of a rate: one alarm too many lowers the p-value of the threshold by 40 %. When the bias of p-values moves tenfold (a new reservoir of
+/// 1,000 at p = .001), the account moves by ln 10 / gain = 5 alarms; with a gain of .2 it was 12, too many for a tenth of a million events.
 const GAIN: f64 = 0.5;
 
-/// A false alarm rate is a promise about p-values, so its correction is limited: to a factor of 64 (ln 64). At .001, which rests on
-/// the 20 largest of 1,000 scores, the uncorrected rate is off by up to 5 for long, and more for short; a limit of 2 left tenths of a
+/// A false alarm rate is a promise about p-values, so its correction is limited: to a factor of 64 (ln 64). At .001, by a
+/// reservoir of 1,000, the uncorrected rate is off by up to 5 for long, and more for short; a limit of 2 left tenths of a
 /// million events 50 % off.
 const CORRECTION_MAX: f64 = 6.0 * std::f64::consts::LN_2;
 

@@ -116,12 +116,14 @@ impl Table {
         let n = self.sorted.len();
         let threshold_at = n.saturating_sub(excesses(n) + 1);
         self.stale += usize::from(last >= threshold_at);
-        let above = n - self.sorted.partition_point(|value| *value <= self.tail.threshold);
-        if above == 0 || 20 * self.stale >= excesses(n) {
+        let from = self.sorted.partition_point(|value| *value <= self.tail.threshold);
+        // Where the threshold is no longer one of the values, body and tail would not meet at it.
+        let threshold_stays = from > 0 && self.sorted[from - 1] == self.tail.threshold;
+        if !threshold_stays || from == n || 20 * self.stale >= excesses(n) {
             self.tail = Tail::fit(&self.sorted);
             self.stale = 0;
         } else {
-            self.tail.surprise = share_surprise(above, n);
+            self.tail.surprise = share_surprise(n - from, n);
         }
     }
 }
@@ -198,7 +200,7 @@ fn excesses(n: usize) -> usize {
 
 /// Candidates of the fit.
 const GRID: u32 = 32;
-/// Twenty values say little about a shape: without a prior, the realised rate at p = .001 went from .0001 to .004 as the reservoir
+/// Twenty values (of 1,000) say little about a shape: without a prior, the realised rate at p = .001 went from .0001 to .004 as the reservoir
 /// changed. The prior (a t distribution) gives way where the tail is plainly heavy.
 const SHAPE_TYPICAL: f64 = 0.05;
 const SHAPE_SPREAD: f64 = 0.2;

@@ -24,7 +24,8 @@ mod trees;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
     sample: Sample,
-    /// Of each feature, what its values are measured from: their median when all trees were last built, or when it had its first values.
+    /// Of each feature, what its values are measured from: their median when all trees were last built, or when it had its first values. They are
+    /// built anew when values have moved too far from there ([`ORIGIN_SPREADS_MAX`]).
     ///
     /// Trees read single precision, of which twice as many values fit in a register. It suffices for the distance from here, not for numbers of
     /// seconds since 1970.
@@ -40,10 +41,12 @@ pub struct Forest {
 const ROWS_MAX: usize = 1024;
 /// Rows of a tree; log2 of them is its depth.
 const TREE_ROWS: usize = 1 << trees::DEPTH;
-/// What it weighs among the detectors. Average precision over the streams of `benches/quality` (mean of three seeds): .448 at 1, .465 at 1.5 and
+/// What it weighs among the detectors. Average precision over the streams of `benches/quality` (three seeds, calibrated on 1,000 events): .448 at 1, .465 at 1.5 and
 /// .478 at 2, where the faults of SKAB are found less well.
 pub(super) const WEIGHT: f64 = 1.5;
 const REBUILD_EVENTS: u64 = 32;
+/// So many times the distance between its quartiles, a feature may be from its origin: then 12 of 24 bits tell its values apart.
+const ORIGIN_SPREADS_MAX: f64 = 4096.0;
 /// Rows before the first trees.
 const ROWS_MIN: usize = 16;
 /// An event with at most so many features needs no memory to be scored.
@@ -72,8 +75,8 @@ impl Forest {
             many.resize(x.len(), 0.0);
             &mut many
         });
-        for ((distance, x), origin) in distances.iter_mut().zip(x).zip(&self.origins) {
-            *distance = from(*origin, *x);
+        for ((from_origin, x), origin) in distances.iter_mut().zip(x).zip(&self.origins) {
+            *from_origin = distance(*origin, *x);
         }
         -f64::from(trees.length(distances))
     }
@@ -86,14 +89,26 @@ impl Forest {
         }
         // While the sample grows, all trees are built anew each time it has doubled.
         let young = self.sample.seen <= ROWS_MAX as u64 && self.sample.seen.is_power_of_two();
-        if self.trees.is_none() || young {
+        let due = self.stale >= REBUILD_EVENTS;
+        let left = due && self.built.is_multiple_of(TREES as u64) && self.has_left_its_origins();
+        if self.trees.is_none() || young || left {
             self.origins.fill(None);
             (0..TREES).for_each(|_| self.build());
             self.stale = 0;
-        } else if self.stale >= REBUILD_EVENTS {
+        } else if due {
             self.build();
             self.stale = 0;
         }
+    }
+
+    /// Whether a feature is so far from its origin that single precision tells most of its values no longer well apart.
+    fn has_left_its_origins(&self) -> bool {
+        self.origins.iter().zip(&self.sample.columns).any(|(origin, column)| match (origin, quartiles(column)) {
+            (Some(origin), Some([lower, median, upper])) => {
+                (median - origin).abs() > ORIGIN_SPREADS_MAX * (upper - lower)
+            }
+            _ => false,
+        })
     }
 
     /// Builds the next tree in the place of the oldest.
@@ -105,9 +120,9 @@ impl Forest {
         let rows = chosen(self.sample.rows(), size, &mut dice);
         let mut columns = vec![[f32::NAN; TREE_ROWS]; self.origins.len()];
         for ((values, origin), column) in columns.iter_mut().zip(&mut self.origins).zip(&self.sample.columns) {
-            *origin = origin.or_else(|| median(column));
+            *origin = origin.or_else(|| quartiles(column).map(|[_, median, _]| median));
             for (value, row) in values.iter_mut().zip(&rows) {
-                *value = from(*origin, column[usize::from(*row)]);
+                *value = distance(*origin, column[usize::from(*row)]);
             }
         }
         let trees = self.trees.get_or_insert_with(Trees::new);
@@ -128,16 +143,17 @@ fn chosen(rows: usize, size: usize, dice: &mut Dice) -> Vec<u16> {
     all
 }
 
-/// How far a value is from the origin of its feature.
-fn from(origin: Option<f64>, x: f64) -> f32 {
+/// How far a value is from the origin of its feature. Finite, for features are within 1e30.
+fn distance(origin: Option<f64>, x: f64) -> f32 {
     (x - origin.unwrap_or(0.0)) as f32
 }
 
-/// Of the values that are there.
-fn median(values: &[f64]) -> Option<f64> {
+/// Of the values that are there: a quarter of them, half and three quarters are below.
+fn quartiles(values: &[f64]) -> Option<[f64; 3]> {
     let mut values: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
-    let middle = values.len() / 2;
-    (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f64::total_cmp).1)
+    let at = |quarters: usize| quarters * values.len() / 4;
+    let places = [1, 2, 3].map(at);
+    (!values.is_empty()).then(|| places.map(|at| *values.select_nth_unstable_by(at, f64::total_cmp).1))
 }
 
 /// The mean path length of an unsuccessful search in a binary search tree of `n` rows (Liu, Ting, Zhou 2008, section 2).
@@ -179,6 +195,16 @@ mod tests {
         let mut forest = Forest::new(1);
         for i in 0..2000 {
             forest.learn(&[1.7e9 + unit(i)]);
+        }
+        let of = |after: f64| forest.strangeness(&[1.7e9 + after]);
+        assert!(of(1.5) > of(0.5) + 0.15 && of(2.5) > of(1.5) + 0.05, "{}, {}, {}", of(0.5), of(1.5), of(2.5));
+    }
+
+    #[test]
+    fn a_feature_that_moves_far_away_is_still_told_apart() {
+        let mut forest = Forest::new(1);
+        for i in 0..30_000 {
+            forest.learn(&[if i < 2_000 { unit(i) } else { 1.7e9 + unit(i) }]);
         }
         let of = |after: f64| forest.strangeness(&[1.7e9 + after]);
         assert!(of(1.5) > of(0.5) + 0.15 && of(2.5) > of(1.5) + 0.05, "{}, {}, {}", of(0.5), of(1.5), of(2.5));
