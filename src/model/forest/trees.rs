@@ -1,5 +1,7 @@
 //! Trees as they lie in memory, and the length of an event's path in them.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::expected_length;
@@ -143,7 +145,7 @@ impl Trees {
 
     /// The sum of the path lengths in these trees.
     #[inline(always)]
-    fn lengths(&self, walk: impl Walk, trees: std::ops::Range<usize>) -> f32 {
+    fn lengths(&self, walk: impl Walk, trees: Range<usize>) -> f32 {
         let groups = trees.start / ABREAST..trees.end / ABREAST;
         let blocks = self.blocks.as_chunks::<BLOCKS>().0.as_chunks::<ABREAST>().0[groups.clone()].iter();
         let extents = &self.extents.as_chunks::<ABREAST>().0[groups.clone()];
@@ -164,6 +166,7 @@ impl Trees {
                 below[i] = block.thresholds[(LANES + walk.way(block)) / 2];
             }
             for i in 0..ABREAST {
+                // How likely the event is still together with the rows after one, two and three steps.
                 let [one, mut two, mut three] = together[i];
                 two *= one;
                 three *= two;
