@@ -177,6 +177,23 @@ fn replacing_is_building_anew() {
 }
 
 #[test]
+fn what_cold_detectors_found_strange_is_forgotten() {
+    let draw = Draw::new(6);
+    let mut calibration = Calibration::new(&PARTS[..1], draw);
+    let mut surprise_after = |events: std::ops::Range<u64>| {
+        for i in events {
+            // Everything is far away while next to nothing is known.
+            let strangeness = [Some(normal(draw, i).powi(2) + if i < 100 { 1e3 } else { 0.0 })];
+            let judgement = calibration.judge(&strangeness);
+            calibration.learn(i, &Encoded::default(), &strangeness, &judgement);
+        }
+        calibration.judge(&[Some(100.0)]).total.unwrap()
+    };
+    let (young, grown) = (surprise_after(0..999), surprise_after(999..1001));
+    assert!(young < 1.1 && grown > 3.0, "-log10 p of what is strange by now: {young}, then {grown}");
+}
+
+#[test]
 fn a_restored_calibration_goes_on_with_the_same_bits() {
     let draw = Draw::new(5);
     let mut calibration = Calibration::new(&PARTS, draw);
