@@ -51,7 +51,7 @@ impl<'a> Grower<'a> {
             && !self.varying.is_empty()
             && let Some(mut cut) = (0..TRIES).find_map(|_| self.cut(node, rows.clone()))
         {
-            let [below, above] = self.part(node, rows, &mut cut);
+            let [below, above] = self.divide(node, rows, &mut cut);
             self.tree.cut(node, cut);
             let [left, right] = node.children();
             self.grow_from(left, below);
@@ -77,7 +77,7 @@ impl<'a> Grower<'a> {
     }
 
     /// Puts the rows of a node below the cut before those above it, and what is missing where more are.
-    fn part(&mut self, node: Node, rows: Range<usize>, cut: &mut Cut) -> [Range<usize>; 2] {
+    fn divide(&mut self, node: Node, rows: Range<usize>, cut: &mut Cut) -> [Range<usize>; 2] {
         let [even, odd] = &mut self.rows;
         let (from, to) = if node.level.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let values = &self.columns[cut.feature];
