@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Changes with every change of the state's shape. It is part of [`Blueprint::state_hash`], so that the state of another version is
 /// not found and warms up anew.
-pub(super) const FORMAT: u8 = 9;
+pub(super) const FORMAT: u8 = 10;
 
 /// What changed since the last snapshot, at `offset`.
 #[derive(Debug, Clone, PartialEq, Eq)]

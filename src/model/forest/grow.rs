@@ -49,10 +49,10 @@ impl<'a> Grower<'a> {
         if node.level < DEPTH
             && rows.len() > 1
             && !self.varying.is_empty()
-            && let Some(mut cut) = (0..TRIES).find_map(|_| self.cut(node, rows.clone()))
+            && let Some(cut) = (0..TRIES).find_map(|_| self.cut(node, rows.clone()))
         {
-            let [below, above] = self.divide(node, rows, &mut cut);
-            self.tree.cut(node, cut);
+            let (missing_right, [below, above]) = self.divide(node, rows, cut);
+            self.tree.cut(node, cut, missing_right);
             let [left, right] = node.children();
             self.grow_from(left, below);
             self.grow_from(right, above);
@@ -67,33 +67,28 @@ impl<'a> Grower<'a> {
         let feature = self.varying[which];
         let rows = &self.rows[node.level as usize % 2][rows];
         let (low, high) = range(&self.columns[feature], rows);
-        if low >= high || !(high - low).is_finite() {
+        if low >= high {
             return None;
         }
         let threshold = low + share * (high - low);
         // Rounded onto the least value, it would cut nothing off, and beyond the largest neither.
         let threshold = if threshold > low { threshold.min(high) } else { high };
-        Some(Cut { feature, threshold, low, high, missing_right: false })
+        Some(Cut { feature, threshold, low, high })
     }
 
-    /// Puts the rows of a node below the cut before those above it, and what is missing where more are.
-    fn divide(&mut self, node: Node, rows: Range<usize>, cut: &mut Cut) -> [Range<usize>; 2] {
+    /// Puts the rows of a node below the cut before those above it, and what is missing where more are: whether these are the ones above.
+    fn divide(&mut self, node: Node, rows: Range<usize>, cut: Cut) -> (bool, [Range<usize>; 2]) {
         let [even, odd] = &mut self.rows;
         let (from, to) = if node.level.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let values = &self.columns[cut.feature];
         let threshold = cut.threshold;
         let below = |row: u8| values[usize::from(row)] < threshold;
         let above = |row: u8| values[usize::from(row)] >= threshold;
-        let middle = if self.missing[cut.feature] {
-            let count = |of: &dyn Fn(u8) -> bool| from[rows.clone()].iter().filter(|row| of(**row)).count();
-            cut.missing_right = count(&below) < count(&above);
-            if cut.missing_right { part(from, to, &rows, below) } else { part(from, to, &rows, |row| !above(row)) }
-        } else {
-            let middle = part(from, to, &rows, below);
-            cut.missing_right = middle - rows.start < rows.end - middle;
-            middle
-        };
-        [rows.start..middle, middle..rows.end]
+        let count = |of: &dyn Fn(u8) -> bool| from[rows.clone()].iter().filter(|row| of(**row)).count();
+        let missing_left = self.missing[cut.feature] && count(&below) >= count(&above);
+        let middle = if missing_left { part(from, to, &rows, |row| !above(row)) } else { part(from, to, &rows, below) };
+        let missing_right = !missing_left && middle - rows.start < rows.end - middle;
+        (missing_right, [rows.start..middle, middle..rows.end])
     }
 }
 

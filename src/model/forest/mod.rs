@@ -24,12 +24,12 @@ mod trees;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
     sample: Sample,
-    /// Of each feature, what its values are measured from: their median when all trees were last built, or when it had its first values. They are
-    /// built anew when values have moved too far from there ([`ORIGIN_SPREADS_MAX`]).
+    /// Of each feature, what its values are measured from: 0, or their median when they were found too far from the origin before
+    /// ([`ORIGIN_SPREADS_MAX`]).
     ///
     /// Trees read single precision, of which twice as many values fit in a register. It suffices for the distance from here, not for numbers of
-    /// seconds since 1970.
-    origins: Vec<Option<f64>>,
+    /// seconds since 1970. Distances below 1e-38 are none.
+    origins: Vec<f64>,
     /// None before [`ROWS_MIN`] rows.
     trees: Option<Trees>,
     /// Trees built so far: the index of the next draws, and of the tree to replace.
@@ -45,7 +45,7 @@ const TREE_ROWS: usize = 1 << trees::DEPTH;
 /// .465 at 1.5 and .478 at 2, where the faults of SKAB are found less well.
 pub(super) const WEIGHT: f64 = 1.5;
 const REBUILD_EVENTS: u64 = 32;
-/// So many times the distance between its quartiles, a feature may be from its origin: then 12 of 24 bits tell its values apart.
+/// So many times what nine tenths of its values span, a feature may be from its origin: then 12 of 24 bits tell its values apart.
 const ORIGIN_SPREADS_MAX: f64 = 4096.0;
 /// Rows before the first trees.
 const ROWS_MIN: usize = 16;
@@ -55,7 +55,7 @@ const FEW: usize = 16;
 impl Forest {
     pub(crate) fn new(width: usize) -> Self {
         let sample = Sample::new(width, ROWS_MAX);
-        Self { sample, origins: vec![None; width], trees: None, built: 0, stale: 0 }
+        Self { sample, origins: vec![0.0; width], trees: None, built: 0, stale: 0 }
     }
 
     pub(crate) fn reseed(&mut self, draw: Draw) {
@@ -89,10 +89,10 @@ impl Forest {
         }
         // While the sample grows, all trees are built anew each time it has doubled.
         let young = self.sample.seen <= ROWS_MAX as u64 && self.sample.seen.is_power_of_two();
+        let all = self.trees.is_none() || young;
         let due = self.stale >= REBUILD_EVENTS;
-        let moved = due && self.built.is_multiple_of(TREES as u64) && self.has_left_its_origins();
-        if self.trees.is_none() || young || moved {
-            self.origins.fill(None);
+        let moved = (all || due && self.built.is_multiple_of(TREES as u64)) && self.move_origins();
+        if all || moved {
             (0..TREES).for_each(|_| self.build());
             self.stale = 0;
         } else if due {
@@ -101,14 +101,18 @@ impl Forest {
         }
     }
 
-    /// Whether a feature is so far from its origin that single precision tells most of its values no longer well apart.
-    fn has_left_its_origins(&self) -> bool {
-        self.origins.iter().zip(&self.sample.columns).any(|(origin, column)| match (origin, quartiles(column)) {
-            (Some(origin), Some([lower, median, upper])) => {
-                (median - origin).abs() > ORIGIN_SPREADS_MAX * (upper - lower)
+    /// Measures a feature from its median, where it is so far from its origin that single precision does not tell most of its values well apart.
+    /// Whether there was such a feature: trees that are measured from elsewhere are worthless then.
+    fn move_origins(&mut self) -> bool {
+        let mut moved = false;
+        for (origin, column) in self.origins.iter_mut().zip(&self.sample.columns) {
+            if let Some([low, median, high]) = middle(column)
+                && (median - *origin).abs() > ORIGIN_SPREADS_MAX * (high - low)
+            {
+                (*origin, moved) = (median, true);
             }
-            _ => false,
-        })
+        }
+        moved
     }
 
     /// Builds the next tree in the place of the oldest.
@@ -119,8 +123,7 @@ impl Forest {
         let size = self.sample.rows().min(TREE_ROWS);
         let rows = chosen(self.sample.rows(), size, &mut dice);
         let mut columns = vec![[f32::NAN; TREE_ROWS]; self.origins.len()];
-        for ((values, origin), column) in columns.iter_mut().zip(&mut self.origins).zip(&self.sample.columns) {
-            *origin = origin.or_else(|| quartiles(column).map(|[_, median, _]| median));
+        for ((values, origin), column) in columns.iter_mut().zip(&self.origins).zip(&self.sample.columns) {
             for (value, row) in values.iter_mut().zip(&rows) {
                 *value = distance(*origin, column[usize::from(*row)]);
             }
@@ -144,15 +147,14 @@ fn chosen(rows: usize, size: usize, dice: &mut Dice) -> Vec<u16> {
 }
 
 /// How far a value is from the origin of its feature. Finite, for features are within 1e30.
-fn distance(origin: Option<f64>, x: f64) -> f32 {
-    (x - origin.unwrap_or(0.0)) as f32
+fn distance(origin: f64, x: f64) -> f32 {
+    (x - origin) as f32
 }
 
-/// Of the values that are there: a quarter of them, half and three quarters are below.
-fn quartiles(values: &[f64]) -> Option<[f64; 3]> {
+/// Of the values that are there: a twentieth of them, half, and all but a twentieth are below.
+fn middle(values: &[f64]) -> Option<[f64; 3]> {
     let mut values: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
-    let at = |quarters: usize| quarters * values.len() / 4;
-    let places = [1, 2, 3].map(at);
+    let places = [1, 10, 19].map(|twentieths| twentieths * values.len() / 20);
     (!values.is_empty()).then(|| places.map(|at| *values.select_nth_unstable_by(at, f64::total_cmp).1))
 }
 
@@ -203,6 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn small_values_are_told_apart_beside_many_large_ones() {
+        let mut forest = Forest::new(1);
+        for i in 0..2_000 {
+            forest.learn(&[if i % 5 < 3 { 1e9 + unit(i) } else { 100.0 * unit(i) }]);
+        }
+        assert_eq!(forest.origins, [0.0]);
+        let of = |x: f64| forest.strangeness(&[x]);
+        let ordinary = [10.0, 35.0, 65.0, 90.0].map(of);
+        assert!(ordinary.iter().all(|found| *found < of(1_000.0) - 0.1), "{ordinary:?}, {} outside", of(1_000.0));
+    }
+
+    #[test]
+    fn a_flag_whose_median_turns_is_no_reason_to_build_all_trees() {
+        let mut forest = Forest::new(2);
+        // The first feature is 1 in four of ten events, later in six.
+        for i in 0..20_000 {
+            let share = if i < 10_000 { 0.4 } else { 0.6 };
+            forest.learn(&[f64::from(u8::from(unit(2 * i) < share)), unit(2 * i + 1)]);
+        }
+        // All 100 at 16 events and at each doubling up to 1,024; and one every 32.
+        assert!(forest.built <= 700 + 20_000 / REBUILD_EVENTS, "{} trees", forest.built);
+    }
+
+    #[test]
     fn far_outside_of_all_rows_is_stranger_than_just_outside() {
         let mut forest = Forest::new(2);
         // Above the cut are more rows in the first feature, below it in the second.
@@ -238,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tree_fits_and_what_does_not_vary_is_no_cut() {
+    fn what_does_not_vary_is_no_cut() {
         let (mut forest, mut alone) = (Forest::new(3), Forest::new(1));
         for i in 0..64 {
             forest.learn(&[5.0, f64::from(i), f64::NAN]);

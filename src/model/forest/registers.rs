@@ -105,8 +105,8 @@ impl<const N: usize, const MISSING: bool> Walk for Registers<N, MISSING> {
     fn first_way(self, block: &Block, extents: &Extents) -> (usize, [f32; EXTENT_LEVELS as usize]) {
         let V3 { avx, .. } = self.simd;
         let (one, half) = (avx._mm256_set1_ps(1.0), avx._mm256_set1_ps(0.5));
-        let from_middle = avx._mm256_sub_ps(cast(self.values(block)), cast(extents.middles));
-        let away = avx._mm256_mul_ps(from_middle, cast(extents.scales));
+        let from_low = avx._mm256_sub_ps(cast(self.values(block)), cast(extents.lows));
+        let away = avx._mm256_sub_ps(avx._mm256_mul_ps(from_low, cast(extents.scales)), half);
         let away = avx._mm256_andnot_ps(avx._mm256_set1_ps(-0.0), away);
         let outside = avx._mm256_max_ps(avx._mm256_sub_ps(away, half), avx._mm256_setzero_ps());
         let together: [f32; LANES] = cast(avx._mm256_div_ps(one, avx._mm256_add_ps(one, outside)));

@@ -23,6 +23,10 @@ const BLOCKS: usize = 1 + LANES + LANES * LANES;
 /// (three to six seeds).
 pub(super) const EXTENT_LEVELS: u32 = BLOCK_LEVELS;
 
+const _: () = assert!((TREES / 2).is_multiple_of(ABREAST), "each half of the trees is walked in whole groups");
+const _: () =
+    assert!(DEPTH == 3 * BLOCK_LEVELS - 1, "a path crosses three blocks, and its length is in the last of them");
+
 /// Complete binary trees without pointers. What ends early goes left all the way down, so that scoring is the same few steps for every event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Trees {
@@ -59,8 +63,8 @@ impl Block {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub(super) struct Extents {
-    /// Between the least value and the largest.
-    pub(super) middles: [f32; LANES],
+    /// The least value.
+    pub(super) lows: [f32; LANES],
     /// 1 / (largest - least); finite. 0 where there is no cut: nothing is outside.
     pub(super) scales: [f32; LANES],
 }
@@ -68,7 +72,7 @@ pub(super) struct Extents {
 /// All go left, for values are finite.
 pub(super) const NO_CUT: f32 = f32::INFINITY;
 const EMPTY: Block = Block { thresholds: [NO_CUT; LANES], features: [0; LANES] };
-const NO_EXTENTS: Extents = Extents { middles: [0.0; LANES], scales: [0.0; LANES] };
+const NO_EXTENTS: Extents = Extents { lows: [0.0; LANES], scales: [0.0; LANES] };
 
 /// Where the rows of a node part.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +82,6 @@ pub(super) struct Cut {
     /// The least value and the largest.
     pub(super) low: f32,
     pub(super) high: f32,
-    pub(super) missing_right: bool,
 }
 
 /// A node of a tree: the root is 1 at level 0, and the children of i are 2 i and 2 i + 1.
@@ -97,7 +100,7 @@ impl Node {
 
     /// Its block, and the lane there. Level 8 are the leaves, in the last blocks.
     fn place(self) -> (usize, usize) {
-        let above = (self.level / BLOCK_LEVELS).min(DEPTH / BLOCK_LEVELS) * BLOCK_LEVELS;
+        let above = self.level / BLOCK_LEVELS * BLOCK_LEVELS;
         let within = self.level - above;
         let root = self.index >> within;
         // The root of block b is the node 8^n + (b - the blocks before its level), n block levels down.
@@ -218,7 +221,7 @@ impl Walk for Slice<'_> {
         let together = std::array::from_fn(|_| {
             let (value, below) = self.step(block, lane);
             // 0 in the middle of the rows, .5 at the least value and at the largest.
-            let away = ((value - extents.middles[lane % LANES]) * extents.scales[lane % LANES]).abs();
+            let away = ((value - extents.lows[lane % LANES]) * extents.scales[lane % LANES] - 0.5).abs();
             lane = below;
             // Not outside where the value is missing.
             let outside = if away > 0.5 { away - 0.5 } else { 0.0 };
@@ -228,7 +231,7 @@ impl Walk for Slice<'_> {
     }
 }
 
-/// A tree that is being built.
+/// The place of a tree, to be filled from the root down.
 #[derive(Debug)]
 pub(super) struct TreeMut<'a> {
     blocks: &'a mut [Block],
@@ -237,17 +240,15 @@ pub(super) struct TreeMut<'a> {
 }
 
 impl TreeMut<'_> {
-    pub(super) fn cut(&mut self, node: Node, cut: Cut) {
-        let Cut { feature, threshold, low, high, missing_right } = cut;
+    /// `missing_right`: where the rows are that lack the feature.
+    pub(super) fn cut(&mut self, node: Node, Cut { feature, threshold, low, high }: Cut, missing_right: bool) {
         let (block, lane) = node.place();
-        let feature = u32::try_from(feature).expect("a query has at most 1,000 columns");
         let block = &mut self.blocks[block];
-        (block.features[lane], block.thresholds[lane]) = (feature, threshold);
+        (block.features[lane], block.thresholds[lane]) = (feature as u32, threshold);
         block.features[0] |= u32::from(missing_right) << lane;
         if node.level < EXTENT_LEVELS {
-            let extent = high - low;
-            self.extents.middles[lane] = low + extent / 2.0;
-            self.extents.scales[lane] = (1.0 / extent).min(f32::MAX);
+            self.extents.lows[lane] = low;
+            self.extents.scales[lane] = (1.0 / (high - low)).min(f32::MAX);
         }
     }
 
@@ -267,16 +268,21 @@ mod tests {
     /// One cut at .5 of rows from 0 to 1 in the first of some features, and below it paths of so many steps.
     fn stump(trees: &mut Trees, tree: usize, steps: f64) {
         let mut tree = trees.tree_mut(tree, 2);
-        tree.cut(Node::ROOT, Cut { feature: 0, threshold: 0.5, low: 0.0, high: 1.0, missing_right: false });
+        tree.cut(Node::ROOT, Cut { feature: 0, threshold: 0.5, low: 0.0, high: 1.0 }, false);
         for node in Node::ROOT.children() {
             tree.end(node, steps);
         }
     }
 
-    /// By every way of walking, which are the same.
+    /// Step by step, and in registers where this machine has them: that is the same.
     fn length(trees: &Trees, x: &[f32]) -> f32 {
         let length = trees.length_by(Slice(x));
-        assert_eq!(trees.length(x), length, "in registers");
+        #[cfg(target_arch = "x86_64")]
+        match super::super::registers::length(trees, x) {
+            Some(in_registers) => assert_eq!(in_registers, length, "in registers"),
+            None if x.len() <= 64 => eprintln!("this machine has no AVX2: the walk in registers is not tested"),
+            None => {}
+        }
         length
     }
 
@@ -331,6 +337,7 @@ mod tests {
     #[test]
     fn every_node_has_a_place_of_its_own_and_missing_values_go_where_it_says() {
         // A tree that goes right on 1 and left on 0 of one feature for each level, which are the last of so many.
+        let second_half = TREES / 2..TREES;
         for features in [8, 16, 17, 33, 65] {
             let first = features - 8;
             let mut trees = Trees::new();
@@ -344,7 +351,7 @@ mod tests {
                     }
                     let feature = first + node.level as usize;
                     let missing_right = node.level % 2 == 1;
-                    tree.cut(node, Cut { feature, threshold: 0.5, low: 0.0, high: 1.0, missing_right });
+                    tree.cut(node, Cut { feature, threshold: 0.5, low: 0.0, high: 1.0 }, missing_right);
                     nodes.extend(node.children());
                 }
             }
@@ -354,6 +361,8 @@ mod tests {
                 (0..first).for_each(|i| x[i] = 7.0);
                 (0..8).for_each(|level| x[first + level] = f32::from(u8::from(right(level))));
                 assert_eq!(length(&trees, &x), 256.0 + path as f32, "{features} features");
+                let in_second_half = trees.lengths(Slice(&x), second_half.clone());
+                assert_eq!(in_second_half, second_half.len() as f32 * (256.0 + path as f32), "{features} features");
                 (0..8).filter(|level| right(*level) == (level % 2 == 1)).for_each(|level| x[first + level] = f32::NAN);
                 assert_eq!(length(&trees, &x), 256.0 + path as f32, "{features} features, of which some are missing");
             }
