@@ -9,6 +9,7 @@ use std::ops::Range;
 pub struct RecordMeta {
     pub partition: i32,
     pub offset: i64,
+    /// Negative when the record has none, as those of the message format before 0.10.
     pub timestamp_ms: i64,
     key: Option<Range<usize>>,
     payload: Option<Range<usize>>,
@@ -35,7 +36,7 @@ impl Batch {
         self.records.push(RecordMeta {
             partition: message.partition(),
             offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             key,
             payload,
             headers: message.headers().map(|headers| headers.detach()),

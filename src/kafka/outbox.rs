@@ -87,7 +87,7 @@ pub struct Produced<'a> {
     pub topic: &'a str,
     pub key: Option<&'a [u8]>,
     pub payload: Option<&'a [u8]>,
-    /// Milliseconds since the Unix epoch; a repeated record carries the same time as the first.
+    /// Milliseconds since the Unix epoch; a repeated record carries the same time as the first. Negative: that of sending.
     pub timestamp_ms: i64,
     pub headers: Option<OwnedHeaders>,
 }
@@ -150,7 +150,8 @@ impl Sender {
         deliveries.check()?;
         let mut record =
             BaseRecord::<[u8], [u8], usize>::with_opaque_to(produced.topic, self.lane * EPOCHS + self.epoch)
-                .timestamp(produced.timestamp_ms);
+                // 0 is the time of sending for librdkafka.
+                .timestamp(produced.timestamp_ms.max(0));
         record.key = produced.key;
         record.payload = produced.payload;
         record.headers = produced.headers;
