@@ -383,6 +383,22 @@ fn time_that_stands_still_or_goes_back_earns_nothing() {
 }
 
 #[test]
+fn a_wrong_clock_does_not_silence_a_budget() {
+    let mut decider = Decider::new(DecisionSpec::AlarmBudget { alarms: 864.0, per_ms: 86_400_000.0 }, 1);
+    let draw = Draw::new(11);
+    // An event a second; one of them is dated seventy years ahead.
+    let mut run = |events: std::ops::Range<i64>| {
+        let alarms = events.filter(|i| {
+            let time_ms = i * 1_000 + if *i == 100_000 { 2_200_000_000_000 } else { 0 };
+            decider.decide(time_ms, -libm::log10(1.0 - draw.unit(Purpose::Traffic, *i as u64)))
+        });
+        alarms.count()
+    };
+    let (before, after) = (run(0..100_000), run(100_000..200_000));
+    assert!((980..=1_020).contains(&before) && (980..=1_020).contains(&after), "{before} alarms, then {after}");
+}
+
+#[test]
 fn a_threshold_is_on_the_score() {
     let mut decider = Decider::new(DecisionSpec::Threshold(0.5), 4);
     assert!(decider.decide(0, 3.0) && !decider.decide(0, 2.999));

@@ -60,16 +60,20 @@ fn event(time_ms: i64, x: Option<f64>) -> Event<'static> {
     Event { id: "".into(), time_ms, entity: "h".into(), fields: vec![x.map_or(Value::Null, Value::Double)] }
 }
 
-/// Every row that was not late, in the order of time and then of arrival.
+/// Every row that was not late, in the order of time and then of arrival; and how many rows in a row were late.
 #[derive(Default)]
-struct History(Vec<(i64, Option<f64>)>);
+struct History(Vec<(i64, Option<f64>)>, u32);
 
 impl History {
     /// Where the row is placed; `None` when it is late.
     fn place(&mut self, time_ms: i64, x: Option<f64>) -> Option<usize> {
         let newest_ms = self.0.last().map_or(time_ms, |row| row.0);
-        if time_ms < newest_ms - LATENESS_MS {
-            return None;
+        self.1 = if time_ms < newest_ms - LATENESS_MS { self.1 + 1 } else { 0 };
+        match self.1 {
+            0 => {}
+            1..100 => return None,
+            // The newest time was wrong.
+            _ => *self = Self::default(),
         }
         let place = self.0.partition_point(|row| row.0 <= time_ms);
         self.0.insert(place, (time_ms, x));

@@ -29,8 +29,10 @@ pub struct Decider {
     credit: f64,
     /// Alarms that a budget has earned since the start, up to the largest debt.
     earned: f64,
-    /// The newest event time.
+    /// The newest event time, or an older one when that was wrong.
     now_ms: Option<i64>,
+    /// So many events in a row were far behind it.
+    behind: u32,
     /// Events and milliseconds so far, both fading by [`RATE_MEMORY_MS`].
     events: f64,
     elapsed_ms: f64,
@@ -44,7 +46,7 @@ impl Decider {
     #[must_use]
     pub fn new(spec: DecisionSpec, partitions: u32) -> Self {
         assert!(partitions > 0, "a decider belongs to a partition");
-        Self { spec, partitions, credit: 0.0, earned: 0.0, now_ms: None, events: 0.0, elapsed_ms: 0.0 }
+        Self { spec, partitions, credit: 0.0, earned: 0.0, now_ms: None, behind: 0, events: 0.0, elapsed_ms: 0.0 }
     }
 
     /// Goes on under another configuration, with the accounts as they are.
@@ -130,9 +132,15 @@ impl Decider {
 
     /// Counts an event in; how much later it is than the newest so far, and whether that was a pause. The rate of events is that between
     /// pauses: after a night without events the first ones are not rare.
+    ///
+    /// An event from far in the future, by a clock that is wrong, must not silence the budget until then: when many in a row are far behind it,
+    /// time goes on from them.
     fn pass(&mut self, time_ms: i64) -> (f64, bool) {
-        let passed_ms = self.now_ms.map_or(0.0, |now_ms| time_ms.saturating_sub(now_ms).max(0) as f64);
-        self.now_ms = Some(self.now_ms.map_or(time_ms, |now_ms| now_ms.max(time_ms)));
+        let now_ms = self.now_ms.unwrap_or(time_ms);
+        let passed_ms = time_ms.saturating_sub(now_ms) as f64;
+        self.behind = if passed_ms < -BEHIND_MS { self.behind + 1 } else { 0 };
+        self.now_ms = Some(if self.behind < BEHIND_EVENTS { now_ms.max(time_ms) } else { time_ms });
+        let passed_ms = passed_ms.max(0.0);
         let usual_ms = if self.events > 0.0 { self.elapsed_ms / self.events } else { 0.0 };
         let paused = passed_ms > (PAUSE_SPACINGS * usual_ms).max(PAUSE_MS_MIN);
         self.count(if paused { usual_ms } else { passed_ms });
@@ -173,6 +181,11 @@ const BUDGET_DEBT_GAIN: f64 = 3.0;
 /// A pause is longer than both: batches that come every hour are no pauses, nor is the way from one rare event to the next.
 const PAUSE_SPACINGS: f64 = 100.0;
 const PAUSE_MS_MIN: f64 = RATE_MEMORY_MS;
+
+/// So many events in a row, all of them so far behind the newest time, say that it was wrong. Fewer are events that come late; should so many do,
+/// the way back earns a pause.
+const BEHIND_EVENTS: u32 = 100;
+const BEHIND_MS: f64 = RATE_MEMORY_MS;
 
 /// The rate of events is that of about the last hour.
 const RATE_MEMORY_MS: f64 = 3_600_000.0;

@@ -374,6 +374,10 @@ fn rows_out_of_order_are_placed_by_time_and_late_ones_only_look() {
     assert_eq!(next(6_000, 4.0), (vec![2.0, 1e20, 1e20, 1e20], false, 0), "its window is from -4 s to itself");
     assert_eq!(next(4_000, 8.0), (vec![3.0, 7.0, 2.0, 2.0], true, 0), "late: the windows as they stand");
     assert_eq!(next(10_001, 16.0), (vec![4.0, 23.0, 2.0, 16.0], false, 0), "the late one was not kept");
+    // From the future by a wrong clock: what comes after it is late, until there is too much of it.
+    next(90_000, 1.0);
+    let late = (0..200).map(|i| next(20_000 + i, 1.0).1).collect::<Vec<_>>();
+    assert_eq!((late.iter().position(|late| !late), late.iter().filter(|late| **late).count()), (Some(99), 99));
 }
 
 #[test]
