@@ -163,7 +163,35 @@ fn surprise_stays_strictly_rising_while_the_tail_waits_to_be_fitted() {
 }
 
 #[test]
-fn replacing_is_building_anew() {
+fn a_waiting_tail_is_near_the_one_that_would_be_fitted() {
+    let draw = Draw::new(2);
+    // The spread doubles while all values are replaced twice.
+    let new = |i: u64| normal(draw, i) * (1.0 + i.min(8_000) as f64 / 8_000.0);
+    let mut values: Vec<f64> = (0..4000).map(|i| normal(draw, 10_000 + i)).collect();
+    let mut table = Table::new(values.clone());
+    let mut fitted = 0;
+    for i in 0..8000 {
+        let slot = (draw.bits(Purpose::CalibrationSlot, i) % 4000) as usize;
+        table.replace(values[slot], new(i));
+        values[slot] = new(i);
+        if i % 10 == 0 {
+            let anew = Table::new(values.clone());
+            fitted += u32::from(table == anew);
+            // About p = .01, .001 and .0001.
+            for surprise in [2.0, 3.0, 4.0] {
+                let mut sorted = values.clone();
+                sorted.sort_unstable_by(f64::total_cmp);
+                let value = sorted[3920] * (1.0 + 0.25 * (surprise - 1.7));
+                let off = table.surprise(value) - anew.surprise(value);
+                assert!(off.abs() < 0.15, "off by {off} at {value} after {i} replacements");
+            }
+        }
+    }
+    assert!((10..790).contains(&fitted), "the tail waits, but not forever: {fitted} of 800");
+}
+
+#[test]
+fn replacing_in_a_small_table_is_building_anew() {
     let draw = Draw::new(2);
     let mut values: Vec<f64> = (0..200).map(|i| (normal(draw, i) * 4.0).round()).collect();
     let mut table = Table::new(values.clone());

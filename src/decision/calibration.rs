@@ -77,12 +77,13 @@ pub struct Calibration {
     total: Table,
     /// What each part's score weighs in the total.
     weights: Vec<f64>,
-    /// Entries replaced since the means were computed anew.
+    /// Entries added or replaced since the means were computed anew.
     stale: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Entry {
+    /// For the label learners of a new version; empty where there are none.
     encoded: Encoded,
     strangeness: Vec<Option<f64>>,
     unsupervised: f64,
@@ -173,14 +174,17 @@ impl Calibration {
             return;
         }
         let probability = self.entry_probability(guard::holds_back(judgement.unsupervised));
+        if probability == 1.0 || self.draw.chance(Purpose::CalibrationEnter, index, probability) {
+            self.enter(index, encoded, strangeness, judgement);
+        }
         if self.seen == COLD_AGE {
             self.forget_cold_entries();
         }
-        if probability < 1.0 && !self.draw.chance(Purpose::CalibrationEnter, index, probability) {
-            return;
-        }
+    }
+
+    fn enter(&mut self, index: u64, encoded: &Encoded, strangeness: &[Option<f64>], judgement: &Judgement) {
         let entry = Entry {
-            encoded: encoded.clone(),
+            encoded: if self.parts.iter().all(is_detector) { Encoded::default() } else { encoded.clone() },
             strangeness: strangeness.to_vec(),
             unsupervised: self.unsupervised_mean(&judgement.parts),
             total: self.total_mean(&judgement.parts),
@@ -299,8 +303,8 @@ impl Calibration {
     fn mean(&self, surprises: &[Option<f64>], weight: impl Fn(usize) -> f64) -> f64 {
         let able = || (0..self.parts.len()).filter(|i| self.tables[*i].len() >= SCORES_MIN);
         let grown = |i: usize| {
-            let grown = (self.tables[i].len() as f64 / GROWN_SCORES).min(1.0);
-            weight(i) * if self.parts[i].broad { grown * grown } else { 1.0 }
+            let share = (self.tables[i].len() as f64 / GROWN_SCORES).min(1.0);
+            weight(i) * if self.parts[i].broad { share * share } else { 1.0 }
         };
         // What broad detectors do not weigh yet, the other detectors do: models that learn from labels gain nothing by it.
         let detectors = || able().filter(|i| is_detector(&self.parts[*i]));
