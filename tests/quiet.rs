@@ -171,7 +171,7 @@ fn an_entity_has_one_open_alarm_and_others_have_their_own() {
     let (start, before) = (engine.offset() * 1_000 + 3_600_000, engine.counters);
     for second in (0..1_800).step_by(10) {
         let at = start + second * 1_000;
-        if feed_at(&mut engine, at, "slow", 20_000.0 + 1_000.0 * second as f64, 1.5).alarm {
+        if feed_at(&mut engine, at, "slow", 20_000.0 + 10.0 * second as f64, 1.5).alarm {
             alarms.push(("slow", second));
         }
         if second == 300 && feed_at(&mut engine, at, "fast", 900_000.0, 1.5).alarm {
@@ -181,6 +181,19 @@ fn an_entity_has_one_open_alarm_and_others_have_their_own() {
     assert_eq!(alarms, [("slow", 0), ("fast", 300), ("slow", 600), ("slow", 1_200)]);
     assert_eq!(engine.counters.alarms_in_open - before.alarms_in_open, 180 - 3);
     assert_eq!(engine.counters.alarms_quieted, 0);
+}
+
+#[test]
+fn an_incident_that_becomes_much_worse_is_told_at_once() {
+    let mut engine = trained(STRANGE, &QuietSpec { period_ms: 86_400_000, features: Vec::new() });
+    let start = engine.offset() * 1_000 + 86_400_000;
+    let alarms: Vec<usize> = [1_500.0, 1_500.0, 20_000.0, 20_000.0, 1_500.0]
+        .into_iter()
+        .enumerate()
+        .filter(|(i, latency_ms)| feed_at(&mut engine, start + *i as i64 * 1_000, "slow", *latency_ms, 1.5).alarm)
+        .map(|(i, _)| i)
+        .collect();
+    assert_eq!(alarms, [0, 2]);
 }
 
 #[test]

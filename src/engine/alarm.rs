@@ -9,18 +9,18 @@ impl Partition {
     pub(super) fn alarm(&mut self, event: &Event<'_>, surprise: f64, features: &FeatureVector) -> bool {
         self.state.decider.advance(event.time_ms);
         let strange = self.state.decider.alarms(surprise);
-        let alarm = strange && !self.stays_quiet(event, features);
+        let alarm = strange && !self.stays_quiet(event, surprise, features);
         self.state.decider.settle(strange, alarm);
         if alarm {
-            self.entities.kept_mut(&event.entity).watch.raised(event.time_ms);
+            self.entities.kept_mut(&event.entity).watch.raised(event.time_ms, surprise);
         }
         alarm
     }
 
-    fn stays_quiet(&mut self, event: &Event<'_>, features: &FeatureVector) -> bool {
+    fn stays_quiet(&mut self, event: &Event<'_>, surprise: f64, features: &FeatureVector) -> bool {
         let rules = &self.blueprint.quiet;
         let Some((kept, _)) = self.entities.get(&event.entity) else { return false };
-        if rules.is_open(&kept.watch, event.time_ms) {
+        if rules.is_said(&kept.watch, event.time_ms, surprise) {
             self.counters.alarms_in_open += 1;
             return true;
         }
@@ -29,8 +29,8 @@ impl Partition {
         };
         let without = FeatureVector { numbers, categories: features.categories.clone() };
         let strangeness = self.strangeness(&self.state.encoder.encode_of(&kept.moments, &without));
-        let surprise = self.state.calibration.judge(&strangeness).total.unwrap_or(0.0);
-        let quiet = !self.state.decider.alarms(surprise);
+        let without_quieted = self.state.calibration.judge(&strangeness).total.unwrap_or(0.0);
+        let quiet = !self.state.decider.alarms(without_quieted);
         self.counters.alarms_quieted += u64::from(quiet);
         quiet
     }
