@@ -391,6 +391,28 @@ fn a_series_has_days() {
 }
 
 #[test]
+fn a_series_alarms_by_a_threshold_and_in_a_file_of_more_than_a_day_once_a_day() {
+    let folder = folder();
+    // Two thousand rows, the last hundred of them an incident.
+    let file = |seconds: u64| {
+        let line = |row: u64| {
+            let x = unit(row as usize, 1) + if row < 1_900 { 0.0 } else { 9.0 };
+            format!("{},{x}\n", 1_700_006_400_000 + 1_000 * seconds * row)
+        };
+        "when,x\n".to_owned() + &(0..2_000).map(line).collect::<String>()
+    };
+    for (seconds, loud_min, loud_max) in [(40, 50, 100), (60, 1, 2)] {
+        write(folder.path(), "t.csv", file(seconds));
+        let (scores, _) = replay(folder.path(), "-i t.csv --time when");
+        let incident = &lines(&scores)[1_900..];
+        let strange = incident.iter().filter(|line| line.score >= 0.46).count();
+        let loud = incident.iter().filter(|line| line.alarm == 1).count();
+        assert!(strange >= 50 && (loud_min..=loud_max).contains(&loud), "{seconds} s: {loud} alarms of {strange}");
+        assert!(incident.iter().all(|line| line.alarm == 0 || line.score >= 0.46));
+    }
+}
+
+#[test]
 fn a_constant_series_has_no_days() {
     let folder = folder();
     // A tenth is no binary fraction: sums of it are rounded.

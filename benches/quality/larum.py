@@ -20,19 +20,21 @@ class Larum:
             return self._replay(path, Path(folder), *arguments)
 
     def scores(self, path, rows, *arguments):
-        """The scores of a file's rows, by `score` and by the name of each model that needs no labels. A row that larum refused has 0."""
+        """The scores of a file's rows, by `score` and by the name of each model that needs no labels (a row that larum refused has 0), and which
+        rows alarmed."""
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "scores.csv"
             report = self._replay(path, Path(folder), "-o", output, *arguments)
             columns = {"score": "score"} | {f"score:{name}": name for name in detectors(report)}
-            scores = {name: [0.0] * rows for name in columns.values()}
+            scores, alarms = {name: [0.0] * rows for name in columns.values()}, [False] * rows
             with open(output, newline="") as file:
-                lines = csv.reader(file)
-                at = [(i, scores[columns[name]]) for i, name in enumerate(next(lines)) if name in columns]
-                for line in lines:
-                    for i, column in at:
-                        column[int(line[0]) - 1] = float(line[i])
-        return scores
+                for line in csv.DictReader(file):
+                    row = int(line["row"]) - 1
+                    alarms[row] = line["alarm"] == "1"
+                    for name, column in columns.items():
+                        if line[name]:
+                            scores[column][row] = float(line[name])
+        return scores, alarms
 
     def alarms(self, path, features, decision, seed):
         """(alarm, p-value) of each row of a file of numbers, under a `[decision]`."""

@@ -78,7 +78,7 @@ def main():
         below += bars.nab(limits, scores)
     if "skab" in given.streams:
         rules, files = over_seeds(skab.run, given.dir / "skab.tar.gz", larum, given.seeds)
-        texts.append(table.skab_markdown(rules, files, skab.FIXED, skab.FALSE_ALARMS_MAX))
+        texts.append(table.skab_markdown(rules, files, skab.DEFAULT, skab.FALSE_ALARMS_MAX))
         below += bars.skab(limits, rules)
     if "alarms" in given.streams:
         with tempfile.TemporaryDirectory() as folder:

@@ -80,17 +80,17 @@ def cell(pair, first=None):
 
 
 def nab_markdown(scores, series):
-    """A row for the score and each detector, a column for each profile."""
+    """A row for the score and each detector, a column for each profile; only the score alarms."""
     profiles = list(scores["score"])
     lines = [f"| NAB, {series} series, one threshold | " + " | ".join(profiles) + " |", "| --- |" + " --- |" * len(profiles)]
     for name, by_profile in scores.items():
-        lines.append(f"| {title(name)} | " + " | ".join(f"{by_profile[profile]:.1f}" for profile in profiles) + " |")
+        lines.append(f"| {title(name)} | " + " | ".join(f"{by_profile[profile]:.1f}" if profile in by_profile else "" for profile in profiles) + " |")
     return "\n".join(lines)
 
 
-def skab_markdown(rules, files, fixed, false_alarms_max):
+def skab_markdown(rules, files, default, false_alarms_max):
     lines = [
-        f"| SKAB, {files} files, one threshold: F1, false alarms | score at least {fixed} | best with at most {false_alarms_max:.0%} false alarms |",
+        f"| SKAB, {files} files, one threshold: F1, false alarms | score at least {default} | best with at most {false_alarms_max:.0%} false alarms |",
         "| --- | --- | --- |",
     ]
     for name, by_rule in rules.items():

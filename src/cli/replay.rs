@@ -5,7 +5,7 @@ use super::args::ReplayArgs;
 use super::run::{blueprint, engine_limits};
 use crate::config::Config;
 use crate::engine::{Blueprint, BlueprintError};
-use crate::replay::{self, Feedback, Options, Report, Source};
+use crate::replay::{self, Feedback, Inferred, Options, Report, SERIES_THRESHOLD, Source};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -78,10 +78,17 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
 
 fn without_configuration(source: &Source, options: &Options, seed: Option<u64>) -> anyhow::Result<Arc<Blueprint>> {
     let defaults = Config::parse("defaults".as_ref(), DEFAULTS, &|_| None)?;
-    let (event, sql) = source.infer(options, &defaults.event).map_err(|error| Usage(format!("{error:#}")))?;
+    let Inferred { event, sql, decision } =
+        source.infer(options, &defaults.event).map_err(|error| Usage(format!("{error:#}")))?;
+    if let Some((_, quiet)) = &decision {
+        let once = if quiet.period_ms > 0 { ", once a day while nothing much stranger comes" } else { "" };
+        eprintln!("a series of few numbers: it alarms at a score of {SERIES_THRESHOLD}{once}; -c sets it otherwise");
+    }
     let limits = engine_limits(&defaults);
+    let (decision, quiet) = decision.unwrap_or((defaults.decision, defaults.quiet));
     let seed = seed.unwrap_or(defaults.seed);
-    match Blueprint::new(&event, &sql, defaults.models, defaults.decision, seed, limits) {
+    let blueprint = Blueprint::new(&event, &sql, defaults.models, decision, seed, limits);
+    match blueprint.and_then(|blueprint| blueprint.quieted(&quiet)) {
         Ok(blueprint) => Ok(Arc::new(blueprint)),
         Err(BlueprintError::Query(error)) => Err(Usage(format!(
             "a column cannot be a feature as it is named: {}; write a configuration that renames it (-c)",

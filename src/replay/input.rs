@@ -1,6 +1,6 @@
 //! The rows of a replayed file: CSV or NDJSON, plain or gzip, with the columns that are no features set apart.
 
-use super::query::query;
+use super::inferred::{self, Inferred};
 use crate::event::{Decoder, Event, EventSpec, Field, FieldType, Reason, Record, Rejection, Value};
 use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
@@ -234,11 +234,11 @@ impl Source {
         Ok(())
     }
 
-    /// The event fields of a file without a configuration: a column is a double when every value is a number, else a string.
+    /// What to take the file for without a configuration: a column is a double when every value is a number, else a string.
     ///
     /// # Errors
     /// When the file cannot be read, or a named column is not in it.
-    pub fn infer(&self, options: &Options, limits: &EventSpec) -> anyhow::Result<(EventSpec, String)> {
+    pub fn infer(&self, options: &Options, limits: &EventSpec) -> anyhow::Result<Inferred> {
         let bytes = Arc::new(AtomicU64::new(0));
         let mut span = Span::default();
         let kinds = match self.open_rows(&bytes)? {
@@ -268,7 +268,8 @@ impl Source {
         if features.is_empty() {
             bail!("{:?} has no column that could be a feature", self.name);
         }
-        let sql = query(&features, options, span.is_over_a_day());
+        let sql = inferred::query(&features, options, span.is_over_a_day());
+        let decision = inferred::decision(&features, options, span.is_over_a_day());
         let mut fields: Vec<Field> =
             features.into_iter().map(|(name, kind)| Field { name, kind, required: false }).collect();
         for name in [&options.entity, &options.id].into_iter().flatten() {
@@ -276,14 +277,14 @@ impl Source {
                 fields.push(Field { name: name.clone(), kind: FieldType::String, required: false });
             }
         }
-        let spec = EventSpec {
+        let event = EventSpec {
             id: options.id.clone(),
             time: options.time.clone(),
             entity: options.entity.clone(),
             fields,
             ..limits.clone()
         };
-        Ok((spec, sql))
+        Ok(Inferred { event, sql, decision })
     }
 }
 

@@ -1,9 +1,10 @@
 //! `larum replay`: the same engine over a file, with labels given back after a delay. No Kafka, no store.
 
 mod input;
-mod query;
+mod inferred;
 mod report;
 
+pub use inferred::{Inferred, SERIES_THRESHOLD};
 pub use input::{Input, InputError, Options, Row, Source};
 pub use report::{BudgetReport, ModelReport, Report};
 
