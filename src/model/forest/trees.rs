@@ -299,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_inside_of_their_extent_however_near_to_each_other() {
+        let [low, high] = [-1e9_f32, (-1e9_f32).next_up()];
+        let mut trees = Trees::new();
+        for tree in 0..TREES {
+            let mut tree = trees.tree_mut(tree, 2);
+            tree.cut(Node::ROOT, Cut { feature: 0, threshold: high, low, high }, false);
+            Node::ROOT.children().into_iter().for_each(|node| tree.end(node, 2.0));
+        }
+        assert_eq!([low, high, high.next_up()].map(|x| length(&trees, &[x])), [2.0, 2.0, 1.5]);
+    }
+
+    #[test]
     fn in_registers_a_path_has_the_same_bits_as_step_by_step() {
         let unit = |i: usize| Draw::new(3).unit(Purpose::Traffic, i as u64) as f32;
         for features in [1, 2, 8, 9, 20, 40, 64] {
