@@ -60,11 +60,14 @@ pub struct Rules {
 /// What the decision remembers of one entity.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    alarm: Option<Alarm>,
+    /// By event time.
+    newest_alarm: Option<Alarm>,
+    /// The last one that was raised, when its event was older than that: time may go back for long.
+    late_alarm: Option<Alarm>,
     levels: Levels,
 }
 
-/// The newest alarm of an entity, by event time.
+/// An alarm of an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Alarm {
     time_ms: i64,
@@ -106,16 +109,17 @@ impl Rules {
         !self.features.is_empty()
     }
 
-    /// Whether an open alarm of the entity has said what an event at `time_ms` with this surprise (-log10 p) would say: its newest is less than the
-    /// quiet period away, on either side for late events, and the event is not much stranger than that one's.
+    /// Whether an open alarm of the entity has said what an event at `time_ms` with this surprise (-log10 p) would say: it is less than the quiet
+    /// period away, on either side for late events, and the event is not much stranger than that one's.
     ///
     /// Further alarming events do not hold it open, so that an incident that lasts is told again once a period (as by Alertmanager's
     /// `repeat_interval`), and an entity that is always a little strange cannot hide what comes later.
     #[must_use]
     pub fn is_said(&self, watch: &Watch, time_ms: i64, surprise: f64) -> bool {
-        watch.alarm.is_some_and(|alarm| {
-            alarm.time_ms.abs_diff(time_ms) < self.period_ms && surprise < MUCH_STRANGER * alarm.surprise
-        })
+        [watch.newest_alarm, watch.late_alarm]
+            .into_iter()
+            .flatten()
+            .any(|alarm| alarm.time_ms.abs_diff(time_ms) < self.period_ms && surprise < MUCH_STRANGER * alarm.surprise)
     }
 
     /// `numbers` with the quieted features at their expected values; `None` when there is no quieted feature.
@@ -162,8 +166,11 @@ impl FeatureRule {
 impl Watch {
     /// An alarm was raised for an event at `time_ms` with this surprise (-log10 p).
     pub fn raised(&mut self, time_ms: i64, surprise: f64) {
-        if self.alarm.is_none_or(|newest| newest.time_ms <= time_ms) {
-            self.alarm = Some(Alarm { time_ms, surprise });
+        let alarm = Some(Alarm { time_ms, surprise });
+        if self.newest_alarm.is_none_or(|newest| newest.time_ms <= time_ms) {
+            self.newest_alarm = alarm;
+        } else {
+            self.late_alarm = alarm;
         }
     }
 }
@@ -318,6 +325,10 @@ mod tests {
         // An alarm on a late event leaves the newer one open.
         watch.raised(100, 3.0);
         assert!(rules.is_said(&watch, 1_599, 3.0));
+        // And is one itself, for as long as time stays behind.
+        assert_eq!([-501, -500, 300].map(|ms| rules.is_said(&watch, ms, 3.0)), [false, false, true]);
+        watch.raised(-501, 3.0);
+        assert_eq!([-501, -1_000, 98].map(|ms| rules.is_said(&watch, ms, 3.0)), [true; 3]);
         let never = Rules::default();
         assert!(!never.is_said(&watch, 1_000, 3.0), "without a period no alarm is open");
     }
