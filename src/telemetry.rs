@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing_subscriber::EnvFilter;
 
@@ -33,7 +34,13 @@ pub fn stopwatch() -> Instant {
 /// Log lines to standard error, by `RUST_LOG` or else at `default` and above.
 pub fn init_logging(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours only where a person reads; https://no-color.org.
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false);
     // A second call (in tests) leaves the first in place.
     drop(subscriber.try_init());
 }
