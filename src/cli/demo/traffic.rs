@@ -80,6 +80,6 @@ impl Traffic {
             }
             self.counts.sent.store(sent, Relaxed);
         }
-        self.sender.close().wait(|| self.shared.stopping())
+        self.sender.close().wait(|| self.shared.given_up())
     }
 }
