@@ -67,12 +67,9 @@ impl<H: Handover> Rebalances<H> {
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> anyhow::Result<()> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), BROKER_TIMEOUT)?;
         let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
-        let mut list = TopicPartitionList::new();
         let mut next = BTreeMap::new();
         for &partition in partitions {
-            let offset = self.resolve(consumer, partition)?;
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-            next.insert(partition, offset);
+            next.insert(partition, self.resolve(consumer, partition)?);
         }
         self.handover.positioned();
         for (&partition, &offset) in &next {
@@ -80,9 +77,18 @@ impl<H: Handover> Rebalances<H> {
             self.hand_over(partition, SourceEvent::Assigned { partition, partitions, offset }, || {})?;
             tracing::info!(topic = self.topic, partition, offset, "partition assigned");
         }
+        consumer.assign(&self.list(&next)?)?;
         *self.next() = next;
-        consumer.assign(&list)?;
         Ok(())
+    }
+
+    /// The partitions with where each is to be read from.
+    pub(super) fn list(&self, positions: &BTreeMap<i32, i64>) -> anyhow::Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        for (&partition, &offset) in positions {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        }
+        Ok(list)
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>) -> anyhow::Result<()> {

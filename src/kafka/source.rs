@@ -191,8 +191,9 @@ impl<H: Handover> Source<H> {
 
     /// The broker has deleted records that were still to be read: they are counted, and reading goes on after them.
     fn skip_what_is_gone(&self, context: &Rebalances<H>) -> anyhow::Result<()> {
-        let positions = context.next().clone();
-        for (partition, expected) in positions {
+        let mut positions = context.next().clone();
+        for (&partition, next) in &mut positions {
+            let expected = *next;
             let (low, _) = self.consumer.fetch_watermarks(&context.topic, partition, BROKER_TIMEOUT)?;
             if expected < low {
                 context.handover.lost(partition, low - expected);
@@ -203,10 +204,12 @@ impl<H: Handover> Source<H> {
                     low_watermark = low,
                     "records were deleted before they were read"
                 );
-                self.consumer.seek(&context.topic, partition, Offset::Offset(low), BROKER_TIMEOUT)?;
-                context.next().insert(partition, low);
+                *next = low;
             }
         }
+        // A partition whose position is gone takes no seek.
+        self.consumer.assign(&context.list(&positions)?)?;
+        *context.next() = positions;
         Ok(())
     }
 

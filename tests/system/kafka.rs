@@ -147,6 +147,13 @@ impl Broker {
         wait_for("the grown topic's partitions", PATIENCE, || (self.partitions(name) == total).then_some(()));
     }
 
+    /// Deletes the records of partition 0 before this offset.
+    pub(crate) fn delete_records(&self, topic: &str, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, 0, Offset::Offset(before)).unwrap();
+        block_on(self.admin().delete_records(&offsets, &AdminOptions::new())).unwrap();
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
