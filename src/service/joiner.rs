@@ -7,7 +7,7 @@ use crate::learn::{EventKey, LabelEntry, LabelSource};
 use crate::store::{self, Consumed, Joined, LabelCommit};
 use crate::wire::{self, LabelRecord};
 use anyhow::anyhow;
-use crossbeam_channel::{Sender, bounded, select};
+use crossbeam_channel::{Sender, bounded};
 use rdkafka::message::{Header, OwnedHeaders};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,11 +119,7 @@ impl<'a> Joiner<'a> {
         let (done, pending) = bounded(1);
         let request = Request { parts: Vec::new(), labels, ticket: Some(self.outbox.close()), done };
         self.commits.send(request).map_err(|_| anyhow!("the committer has stopped"))?;
-        let deadline = self.shared.deadline();
-        select! {
-            recv(pending) -> done => done.map_err(|_| anyhow!("the committer has stopped")),
-            recv(deadline) -> _ => Err(anyhow!("the last labels were not stored in time; the next start reads them again")),
-        }
+        self.shared.wait_stored(&pending)
     }
 
     fn refuse(&self, record: &LogRecord, reason: &str) -> anyhow::Result<()> {

@@ -11,9 +11,9 @@ use crate::model::Progress;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wire::Names;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, after, never};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a stop waits for Kafka and the store before it gives up; the next start repeats what was not committed.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a thread that waits asks whether it has waited long enough.
+const STOP_STEP: Duration = Duration::from_millis(500);
 
 /// What `/v1/predict` asks of the owner of an entity.
 #[derive(Debug, Clone)]
@@ -189,9 +191,21 @@ impl Shared {
         self.stop_deadline.get().is_some_and(|deadline| !deadline.is_empty())
     }
 
-    /// A channel that fires when a stop has waited long enough; never before a stop.
-    pub(super) fn deadline(&self) -> Receiver<Instant> {
-        self.stop_deadline.get().cloned().unwrap_or_else(never)
+    /// Waits until the committer has stored what it was asked to.
+    ///
+    /// # Errors
+    /// When the committer has stopped, or a stop has waited long enough: a request may still lie in its queue when it ends.
+    pub(super) fn wait_stored(&self, done: &Receiver<()>) -> anyhow::Result<()> {
+        loop {
+            match done.recv_timeout(STOP_STEP) {
+                Ok(()) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => bail!("the committer has stopped"),
+                Err(RecvTimeoutError::Timeout) if self.given_up() => {
+                    bail!("the last commit did not end in time; the next start repeats it")
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     /// Asks every owner about these events; the answers come one list per owner, empty where it owns no partition.

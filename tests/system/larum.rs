@@ -173,10 +173,21 @@ impl Service {
         assert_eq!(self.end("KILL").code(), None, "the exit code after SIGKILL");
     }
 
+    /// SIGTERM when it cannot finish: it must give up by itself, and say so.
+    pub(crate) fn give_up(mut self) {
+        self.signal("TERM");
+        let status = wait_for("the service to give up", Duration::from_secs(60), || self.child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(1), "the exit code of a stop that could not commit");
+    }
+
     fn end(&mut self, how: &str) -> ExitStatus {
-        self.must_run();
-        signal(&self.child, how);
+        self.signal(how);
         wait_for("the service's end", Duration::from_secs(20), || self.child.try_wait().unwrap())
+    }
+
+    pub(crate) fn signal(&mut self, name: &str) {
+        self.must_run();
+        signal(&self.child, name);
     }
 
     /// Resident memory, in KiB.

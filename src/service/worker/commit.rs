@@ -5,8 +5,8 @@ use crate::engine::Partition;
 use crate::service::committer::Request;
 use crate::service::shared::lock;
 use crate::store::{PartitionCommit, Snapshot};
-use anyhow::{anyhow, bail};
-use crossbeam_channel::{bounded, select};
+use anyhow::anyhow;
+use crossbeam_channel::bounded;
 
 impl Worker<'_> {
     /// Sends what has been reached to the committer. Adopts newer models where there are some: then it waits until that is
@@ -79,11 +79,7 @@ impl Worker<'_> {
     /// Waits for the commit on its way.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
-        let deadline = self.shared.deadline();
-        select! {
-            recv(pending) -> done => done.map_err(|_| anyhow!("the committer has stopped")),
-            recv(deadline) -> _ => bail!("the last commit did not end in time; the next start repeats it"),
-        }
+        self.shared.wait_stored(&pending)
     }
 }
 
