@@ -391,7 +391,7 @@ fn a_series_has_days() {
 }
 
 #[test]
-fn a_series_alarms_by_a_threshold_and_in_a_file_of_more_than_a_day_once_a_day() {
+fn a_series_alarms_by_a_threshold_once_an_hour_and_in_a_file_of_more_than_a_day_once_a_day() {
     let folder = folder();
     // Two thousand rows, the last hundred of them an incident.
     let file = |seconds: u64| {
@@ -401,7 +401,7 @@ fn a_series_alarms_by_a_threshold_and_in_a_file_of_more_than_a_day_once_a_day() 
         };
         "when,x\n".to_owned() + &(0..2_000).map(line).collect::<String>()
     };
-    for (seconds, loud_min, loud_max) in [(40, 50, 100), (60, 1, 2)] {
+    for (seconds, loud_min, loud_max) in [(40, 2, 3), (60, 1, 2)] {
         write(folder.path(), "t.csv", file(seconds));
         let (scores, _) = replay(folder.path(), "-i t.csv --time when");
         let incident = &lines(&scores)[1_900..];
@@ -410,6 +410,48 @@ fn a_series_alarms_by_a_threshold_and_in_a_file_of_more_than_a_day_once_a_day() 
         assert!(strange >= 50 && (loud_min..=loud_max).contains(&loud), "{seconds} s: {loud} alarms of {strange}");
         assert!(incident.iter().all(|line| line.alarm == 0 || line.score >= 0.46));
     }
+}
+
+#[test]
+fn a_slip_among_numbers_is_refused_and_what_is_missing_is_not() {
+    let folder = folder();
+    let mut csv = "a,b\n".to_owned();
+    let mut json = String::new();
+    for row in 0..600 {
+        let cell = match row {
+            200 => "12,5".to_owned(),
+            300 => "N/A".to_owned(),
+            _ => unit(row, 1).to_string(),
+        };
+        writeln!(csv, "\"{cell}\",{}", unit(row, 2)).unwrap();
+        let cell = if cell.parse::<f64>().is_ok() { cell } else { format!("{cell:?}") };
+        writeln!(json, r#"{{"a":{cell},"b":{}}}"#, unit(row, 2)).unwrap();
+    }
+    write(folder.path(), "t.csv", csv);
+    write(folder.path(), "t.ndjson", json);
+    // JSON has a word for what is missing, and text is not it.
+    for (file, scored) in [("t.csv", 599), ("t.ndjson", 598)] {
+        let output = larum(folder.path(), &format!("replay -i {file} --report report.json -o scores.csv"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (_, report) = read_results(folder.path());
+        assert!(output.status.success() && report["scored"] == json!(scored), "{file}: {report:#} {said}");
+        assert!(said.contains("12,5") && said.contains("N/A") == (file == "t.ndjson"), "{file}: {said}");
+    }
+}
+
+#[test]
+fn a_replay_says_by_what_rule_it_alarms_and_what_came_late() {
+    let folder = folder();
+    let line = |row: u64| format!("{},{}\n", 1_700_006_400_000 + 60_000 * (row * 7 % 200), unit(row as usize, 1));
+    write(folder.path(), "t.csv", "when,x\n".to_owned() + &(0..200).map(line).collect::<String>());
+    let said = |arguments: &str| {
+        String::from_utf8(larum(folder.path(), &format!("replay -i t.csv {arguments}")).stdout).unwrap()
+    };
+    let series = said("--time when");
+    assert!(series.contains("alarm rule: score of at least 0.46, one per entity in 3600 s"), "{series}");
+    assert!(series.contains("rows were older than"), "{series}");
+    let table = said("--id when");
+    assert!(table.contains("alarm rule: 20 alarms per 86400 s") && !table.contains("older"), "{table}");
 }
 
 #[test]

@@ -98,7 +98,8 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// The column with the event time. It is no feature. With at most eight numeric columns beside it, and no configuration, the file is taken as a
-    /// series: features of the recent past and of a day ago are added, and it alarms at a score of 0.46, over more than a day once a day
+    /// series: features of the recent past and of a day ago are added, and it alarms at a score of 0.46, once an hour, or once a day in a
+    /// file of more than a day
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
     /// The column with the entity. It is no feature

@@ -3,7 +3,7 @@
 use super::args::CheckArgs;
 use super::run::blueprint;
 use crate::config::{Config, StoreConfig};
-use crate::decision::{DecisionSpec, Direction};
+use crate::decision::Direction;
 use crate::kafka::{Client, Topics};
 use anyhow::bail;
 use std::io::Write;
@@ -21,14 +21,7 @@ pub fn run(args: CheckArgs) -> anyhow::Result<()> {
     for model in &blueprint.models {
         writeln!(out, "model        {} ({})", model.name, model.settings())?;
     }
-    let decision = match config.decision {
-        DecisionSpec::AlarmBudget { alarms, per_ms } => {
-            format!("{alarms} alarms per {} s of event time", per_ms / 1_000.0)
-        }
-        DecisionSpec::FalseAlarmRate(rate) => format!("p-value below {rate}"),
-        DecisionSpec::Threshold(threshold) => format!("score of at least {threshold}"),
-    };
-    writeln!(out, "alarm        {decision}")?;
+    writeln!(out, "alarm        {}", config.decision)?;
     if config.quiet.period_ms > 0 {
         let seconds = config.quiet.period_ms as f64 / 1_000.0;
         writeln!(out, "quiet        an entity for {seconds} s of event time after its alarm")?;

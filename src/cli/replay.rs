@@ -4,8 +4,9 @@ use super::Usage;
 use super::args::ReplayArgs;
 use super::run::{blueprint, engine_limits};
 use crate::config::Config;
+use crate::decision::ENTRIES_MIN;
 use crate::engine::{Blueprint, BlueprintError};
-use crate::replay::{self, Feedback, Inferred, Options, Report, SERIES_THRESHOLD, Source};
+use crate::replay::{self, Feedback, Inferred, Options, Refused, Report, Source};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -43,6 +44,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
     let input = source.rows(&options).map_err(|error| Usage(format!("{error:#}")))?;
     let feedback = args.label_delay.map(|delay_rows| Feedback { delay_rows, rate: args.label_rate });
     let mut scores = args.output.as_deref().map(create).transpose()?;
+    let report_file = args.report.as_deref().map(create).transpose()?;
 
     // indicatif draws only where standard error is a terminal.
     let bar = ProgressBar::new(input.bytes_total()).with_style(
@@ -56,8 +58,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
     if let Some(mut file) = scores {
         file.flush().context("cannot write the scores")?;
     }
-    if let Some(path) = &args.report {
-        let mut file = create(path)?;
+    if let (Some(path), Some(mut file)) = (&args.report, report_file) {
         serde_json::to_writer_pretty(&mut file, &report)
             .with_context(|| format!("cannot write {:?}", path.display()))?;
         writeln!(file)?;
@@ -69,7 +70,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
             eprintln!("  {example}");
         }
     }
-    print(&report, args.warmup)?;
+    print(&blueprint, &report, &refused, args.warmup)?;
     if refused.rows > 0 && refused.rows == report.rows {
         return Err(Usage("no row could be used: do the file and [event] describe the same events?".into()).into());
     }
@@ -80,10 +81,6 @@ fn without_configuration(source: &Source, options: &Options, seed: Option<u64>) 
     let defaults = Config::parse("defaults".as_ref(), DEFAULTS, &|_| None)?;
     let Inferred { event, sql, decision } =
         source.infer(options, &defaults.event).map_err(|error| Usage(format!("{error:#}")))?;
-    if let Some((_, quiet)) = &decision {
-        let once = if quiet.period_ms > 0 { ", once a day while nothing much stranger comes" } else { "" };
-        eprintln!("a series of few numbers: it alarms at a score of {SERIES_THRESHOLD}{once}; -c sets it otherwise");
-    }
     let limits = engine_limits(&defaults);
     let (decision, quiet) = decision.unwrap_or((defaults.decision, defaults.quiet));
     let seed = seed.unwrap_or(defaults.seed);
@@ -104,7 +101,7 @@ fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 16, file))
 }
 
-fn print(report: &Report, warmup: u64) -> anyhow::Result<()> {
+fn print(blueprint: &Blueprint, report: &Report, refused: &Refused, warmup: u64) -> anyhow::Result<()> {
     let figure = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -119,6 +116,24 @@ fn print(report: &Report, warmup: u64) -> anyhow::Result<()> {
         figure(report.alarm_rate),
         report.labels_used
     )?;
+    let quiet_s = blueprint.quiet.period_ms() as f64 / 1_000.0;
+    let once = if quiet_s > 0.0 {
+        format!(", one per entity in {quiet_s} s but for much stranger ones")
+    } else {
+        String::new()
+    };
+    writeln!(
+        out,
+        "alarm rule: {}{once}; none in the first {ENTRIES_MIN} events, while larum warms up",
+        blueprint.decision
+    )?;
+    if refused.late > 0 {
+        writeln!(
+            out,
+            "{} rows were older than their entity's newest by more than the lateness, and entered no window: is the file sorted by time?",
+            refused.late
+        )?;
+    }
     if report.auc.is_none() {
         return Ok(());
     }

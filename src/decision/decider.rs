@@ -1,5 +1,7 @@
 //! Which surprises become alarms: a rate, a budget or a threshold, corrected by what was spent. Time is the events' own.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::score;
@@ -13,6 +15,18 @@ pub enum DecisionSpec {
     FalseAlarmRate(f64),
     /// A score, in (0, 1).
     Threshold(f64),
+}
+
+impl fmt::Display for DecisionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlarmBudget { alarms, per_ms } => {
+                write!(f, "{alarms} alarms per {} s of event time", per_ms / 1_000.0)
+            }
+            Self::FalseAlarmRate(rate) => write!(f, "p-value below {rate}"),
+            Self::Threshold(threshold) => write!(f, "score of at least {threshold}"),
+        }
+    }
 }
 
 /// The decision of one partition.

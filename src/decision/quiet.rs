@@ -103,6 +103,11 @@ impl Rules {
         Ok(Self { period_ms: u64::try_from(spec.period_ms).unwrap_or(0), features })
     }
 
+    #[must_use]
+    pub fn period_ms(&self) -> u64 {
+        self.period_ms
+    }
+
     /// Whether anything has to be remembered of an entity that raises no alarm.
     #[must_use]
     pub fn has_features(&self) -> bool {

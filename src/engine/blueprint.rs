@@ -47,7 +47,7 @@ pub struct Blueprint {
     pub(super) fresh: Vec<Model>,
     pub decision: DecisionSpec,
     /// By default nothing stays quiet.
-    pub(super) quiet: Rules,
+    pub quiet: Rules,
     pub seed: u64,
     pub limits: EngineLimits,
     pub(super) windows: WindowLimits,

@@ -16,9 +16,10 @@ pub struct Inferred {
 
 /// The score at which a series alarms: p = .0028. The alarms with this and a quiet day have a standard score of 67.1 on NAB (three seeds); with
 /// .45 (p = .0035) it would be 65, with .47 (p = .0022) 62.
-pub const SERIES_THRESHOLD: f64 = 0.46;
-/// In a file of more than a day, of which each row is compared with a day ago: the day after an incident is strange, too.
-const SERIES_QUIET_MS: i64 = 86_400_000;
+const SERIES_THRESHOLD: f64 = 0.46;
+/// So long after an alarm it is quiet: in a file of more than a day a day, for each row is compared with a day ago, and so the day after an incident is
+/// strange, too.
+const SERIES_QUIET_MS: [i64; 2] = [3_600_000, 86_400_000];
 
 /// With more numbers, events are taken as points and not as a series.
 const SERIES_NUMBERS_MAX: usize = 8;
@@ -79,7 +80,7 @@ pub(super) fn decision(
     options: &Options,
     over_a_day: bool,
 ) -> Option<(DecisionSpec, QuietSpec)> {
-    let period_ms = if over_a_day { SERIES_QUIET_MS } else { 0 };
+    let period_ms = SERIES_QUIET_MS[usize::from(over_a_day)];
     series_time(features, options)
         .map(|_| (DecisionSpec::Threshold(SERIES_THRESHOLD), QuietSpec { period_ms, features: Vec::new() }))
 }

@@ -80,7 +80,7 @@ impl Row {
 
 /// A cell is a number, empty (missing) or text.
 fn cell_value<'a>(field: &Field, cell: &'a str) -> Result<Value<'a>, Rejection> {
-    if cell.is_empty() {
+    if cell.is_empty() || field.kind != FieldType::String && is_missing(cell) {
         return Ok(Value::Null);
     }
     let wrong = |expected: &str| {
@@ -100,6 +100,11 @@ fn cell_value<'a>(field: &Field, cell: &'a str) -> Result<Value<'a>, Rejection> 
             Value::Timestamp(file_time(cell).ok_or_else(|| wrong("time (RFC 3339 or epoch milliseconds)"))?)
         }
     })
+}
+
+/// How a number that is missing is written.
+fn is_missing(cell: &str) -> bool {
+    matches!(cell.trim(), "" | "-" | "NA" | "N/A" | "NaN" | "nan" | "null" | "NULL" | "None")
 }
 
 /// A time in a file: epoch milliseconds, RFC 3339, or the same without an offset, which is UTC.
@@ -234,7 +239,7 @@ impl Source {
         Ok(())
     }
 
-    /// What to take the file for without a configuration: a column is a double when every value is a number, else a string.
+    /// What to take the file for without a configuration: a column is a double when its values are numbers, but for one in a hundred, else a string.
     ///
     /// # Errors
     /// When the file cannot be read, or a named column is not in it.
@@ -246,14 +251,14 @@ impl Source {
                 let time = options.time.as_ref().and_then(|name| header.get(name).copied());
                 let mut order: Vec<(&String, usize)> = header.iter().map(|(name, at)| (name, *at)).collect();
                 order.sort_by_key(|(_, at)| *at);
-                let mut numeric = vec![true; order.len()];
+                let mut values = vec![Values::default(); order.len()];
                 while reader.read_record(&mut cells).with_context(|| format!("cannot read {:?}", self.name))? {
-                    for (cell, numeric) in cells.iter().zip(&mut numeric) {
-                        *numeric = *numeric && (cell.is_empty() || cell.trim().parse::<f64>().is_ok());
+                    for (cell, values) in cells.iter().zip(&mut values) {
+                        values.see(cell);
                     }
                     span.extend(time.and_then(|at| cells.get(at)).and_then(file_time));
                 }
-                let kind = |at: usize| if numeric[at] { FieldType::Double } else { FieldType::String };
+                let kind = |at: usize| if values[at].are_numbers() { FieldType::Double } else { FieldType::String };
                 order.into_iter().map(|(name, at)| (name.clone(), kind(at))).collect()
             }
             Rows::Json { reader, .. } => infer_json(reader, options.time.as_deref(), &mut span)
@@ -288,6 +293,29 @@ impl Source {
     }
 }
 
+/// How many values of a column are numbers, and how many are not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Values {
+    numbers: u64,
+    others: u64,
+}
+
+impl Values {
+    fn see(&mut self, cell: &str) {
+        if is_missing(cell) {
+        } else if cell.trim().parse::<f64>().is_ok() {
+            self.numbers += 1;
+        } else {
+            self.others += 1;
+        }
+    }
+
+    /// Rows with the others are refused: better than that a slip makes text of all numbers.
+    fn are_numbers(self) -> bool {
+        100 * self.others <= self.numbers
+    }
+}
+
 /// The first and the last time in a file, in milliseconds.
 #[derive(Default)]
 struct Span(Option<(i64, i64)>);
@@ -304,13 +332,14 @@ impl Span {
     }
 }
 
-/// The types of the flat fields of NDJSON, in the order in which they appear. Nested values are no features. Extends `span` by the field `time`.
+/// The types that most values of the flat fields of NDJSON have, in the order in which they appear. Nested values are no features. Extends `span` by the field `time`.
 fn infer_json(
     reader: Box<dyn BufRead>,
     time: Option<&str>,
     span: &mut Span,
 ) -> anyhow::Result<Vec<(String, FieldType)>> {
-    let mut kinds: Vec<(String, FieldType)> = Vec::new();
+    const KINDS: [FieldType; 3] = [FieldType::Double, FieldType::Boolean, FieldType::String];
+    let mut fields: Vec<(String, [u64; KINDS.len()])> = Vec::new();
     for line in reader.lines() {
         // A broken line is refused when it is replayed.
         let Ok(object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&line?) else { continue };
@@ -319,19 +348,20 @@ fn infer_json(
                 span.extend(value.as_i64().or_else(|| file_time(value.as_str()?)));
             }
             let kind = match value {
-                serde_json::Value::Number(_) => FieldType::Double,
-                serde_json::Value::Bool(_) => FieldType::Boolean,
-                serde_json::Value::String(_) => FieldType::String,
+                serde_json::Value::Number(_) => 0,
+                serde_json::Value::Bool(_) => 1,
+                serde_json::Value::String(_) => 2,
                 _ => continue,
             };
-            match kinds.iter_mut().find(|(known, _)| *known == name) {
-                None => kinds.push((name, kind)),
-                Some((_, known)) if *known != kind => *known = FieldType::String,
-                Some(_) => {}
-            }
+            let at = fields.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+                fields.push((name, [0; KINDS.len()]));
+                fields.len() - 1
+            });
+            fields[at].1[kind] += 1;
         }
     }
-    Ok(kinds)
+    let most = |seen: [u64; KINDS.len()]| (0..KINDS.len()).max_by_key(|kind| seen[*kind]).unwrap_or(0);
+    Ok(fields.into_iter().map(|(name, seen)| (name, KINDS[most(seen)])).collect())
 }
 
 impl Input {
@@ -388,8 +418,8 @@ fn read_record<R: Read>(reader: &mut csv::Reader<R>, cells: &mut csv::StringReco
 fn truth(cell: &str) -> anyhow::Result<Option<bool>> {
     Ok(Some(match cell.trim() {
         "" => return Ok(None),
-        "0" | "0.0" | "false" | "normal" => false,
-        "1" | "1.0" | "true" | "anomaly" => true,
+        "0" | "0.0" | "false" | "False" | "FALSE" | "normal" => false,
+        "1" | "1.0" | "true" | "True" | "TRUE" | "anomaly" => true,
         other => return Err(InputError(format!("the truth {other:?} is neither 0 nor 1")).into()),
     }))
 }

@@ -4,7 +4,7 @@ mod input;
 mod inferred;
 mod report;
 
-pub use inferred::{Inferred, SERIES_THRESHOLD};
+pub use inferred::Inferred;
 pub use input::{Input, InputError, Options, Row, Source};
 pub use report::{BudgetReport, ModelReport, Report};
 
@@ -61,6 +61,8 @@ pub struct Refused {
     pub rows: u64,
     /// The first few, for people.
     pub examples: Vec<String>,
+    /// Rows that were scored, but came too late for their entity's windows.
+    pub late: u64,
 }
 
 /// Drives `input` through the engine. Writes a line per scored event to `scores`; calls `progress` with the bytes read.
@@ -124,6 +126,7 @@ pub fn run(
         }
     }
     progress(input.bytes_read());
+    refused.late = replay.engine.counters.late;
     Ok((reporter.finish(number, replay.labels_used, watch.elapsed().as_secs_f64()), refused))
 }
 
