@@ -29,7 +29,7 @@ pub(super) async fn livez() -> Json<Health> {
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, description = "The label log is folded and the group has assigned partitions.", body = Health),
+        (status = 200, description = "The label log is folded, the group has assigned partitions, and what is scored is committed.", body = Health),
         (status = 503, description = "Not yet, or not any more; the message says what it waits for.", body = ErrorBody),
     )
 )]
@@ -37,11 +37,13 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiEr
     let shared = api.shared();
     let status = shared.status();
     let waits_for = if shared.stopping() {
-        "larum is stopping"
+        "larum is stopping".to_owned()
     } else if !status.trained {
-        "the label log is being folded"
+        "the label log is being folded".to_owned()
     } else if !status.assigned_once {
-        "no partition has been assigned yet"
+        "no partition has been assigned yet".to_owned()
+    } else if let Some(waited) = shared.commit_is_late() {
+        format!("the brokers (or the store) have not taken what was scored for {} s", waited.as_secs())
     } else {
         return Ok(Json(Health { status: "ready" }));
     };

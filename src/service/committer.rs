@@ -26,7 +26,9 @@ pub(super) fn run(shared: &Shared, mut writer: Writer, requests: &Receiver<Reque
         select! {
             recv(requests) -> request => {
                 let Ok(request) = request else { return Ok(()) }; // every sender has stopped
+                *lock(&shared.commit_began) = Some(crate::telemetry::stopwatch());
                 commit(shared, &mut writer, request, requests)?;
+                *lock(&shared.commit_began) = None;
             }
             recv(maintenance) -> _ => {
                 let maintained = writer.maintain(crate::telemetry::now_ms())?;

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a stop waits for Kafka and the store before it gives up; the next start repeats what was not committed.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// A commit takes milliseconds. One that takes longer than this waits for a broker or a disk that is away.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a thread that waits asks whether it has waited long enough.
 const STOP_STEP: Duration = Duration::from_millis(500);
 
@@ -87,6 +89,8 @@ pub struct Shared {
     pub(super) adopted: Mutex<BTreeMap<i32, Vec<Arc<Globals>>>>,
     pub(super) inboxes: Vec<Sender<Message>>,
     pub(super) committed: Mutex<BTreeMap<i32, i64>>,
+    /// When the commit that is under way began.
+    pub(super) commit_began: Mutex<Option<Instant>>,
     pub(super) topic: Arc<str>,
     /// No partition is known yet: the first assignment begins at the configured start.
     pub(super) first_start: AtomicBool,
@@ -132,6 +136,7 @@ impl Shared {
             adopted: Mutex::default(),
             inboxes,
             committed: Mutex::default(),
+            commit_began: Mutex::default(),
             first_start: AtomicBool::new(first_start),
             status: Mutex::default(),
             stop: Arc::default(),
@@ -146,11 +151,10 @@ impl Shared {
         lock(&self.status).clone()
     }
 
-    /// Everything needed to answer is there: the label log is folded and the group has assigned partitions.
+    /// How long the commit that is under way has waited for Kafka and the store, when that is longer than one should.
     #[must_use]
-    pub fn ready(&self) -> bool {
-        let status = lock(&self.status);
-        status.trained && status.assigned_once && !self.stopping()
+    pub fn commit_is_late(&self) -> Option<Duration> {
+        lock(&self.commit_began).map(|began| began.elapsed()).filter(|waited| *waited > COMMIT_PATIENCE)
     }
 
     #[must_use]

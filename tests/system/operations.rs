@@ -103,6 +103,8 @@ fn a_stop_ends_although_the_broker_is_away() {
     broker.kill();
     // By then the workers wait for commits that do not end.
     std::thread::sleep(Duration::from_secs(8));
+    let (status, body) = service.get("/readyz").unwrap();
+    assert!(status == 503 && body.contains("the brokers"), "{status} {body}");
     service.give_up();
     broker.resume();
     deployment.run_through(&broker);
