@@ -42,6 +42,17 @@ fn check_says_what_would_run() {
 }
 
 #[test]
+fn check_names_an_entity_that_is_no_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let fields = "[event]\nentity = \"hots\"\n[event.fields]\nhost = \"string\"\nlatency_ms = \"double\"\n";
+    std::fs::write(folder.path().join("larum.toml"), format!("[kafka]\nevents = \"requests\"\n{fields}")).unwrap();
+    let larum = env!("CARGO_BIN_EXE_larum");
+    let output = std::process::Command::new(larum).current_dir(&folder).args(["check", "-c", "larum.toml"]).output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(said.contains("entity `hots` is not in [event.fields]") && said.contains("did you mean `host`?"), "{said}");
+}
+
+#[test]
 fn the_least_takes_every_default() {
     insta::assert_debug_snapshot!(parse(LEAST));
 }

@@ -5,6 +5,7 @@ use super::run::blueprint;
 use crate::config::{Config, StoreConfig};
 use crate::decision::Direction;
 use crate::kafka::{Client, Topics};
+use crate::suggest::nearest;
 use anyhow::bail;
 use std::io::Write;
 
@@ -18,6 +19,16 @@ pub fn run(args: CheckArgs) -> anyhow::Result<()> {
     writeln!(out, "labels       {} -> {}", kafka.labels, kafka.label_log)?;
     writeln!(out, "dead letters {}", kafka.dead_letters)?;
     writeln!(out, "entity       {}", config.event.entity.as_deref().unwrap_or("the key of the Kafka record"))?;
+    let event = &config.event;
+    let declared = || event.fields.iter().map(|field| field.name.as_str());
+    for (role, name) in [("id", &event.id), ("time", &event.time), ("entity", &event.entity)] {
+        let Some(name) = name.as_deref().filter(|name| !declared().any(|field| field == *name)) else { continue };
+        let hint = nearest(name, declared()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        writeln!(
+            out,
+            "note         {role} `{name}` is not in [event.fields]: an event without it is a dead letter{hint}"
+        )?;
+    }
     for model in &blueprint.models {
         writeln!(out, "model        {} ({})", model.name, model.settings())?;
     }

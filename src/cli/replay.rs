@@ -88,8 +88,13 @@ fn without_configuration(source: &Source, options: &Options, seed: Option<u64>) 
     match blueprint.and_then(|blueprint| blueprint.quieted(&quiet)) {
         Ok(blueprint) => Ok(Arc::new(blueprint)),
         Err(BlueprintError::Query(error)) => Err(Usage(format!(
-            "a column cannot be a feature as it is named: {}; write a configuration that renames it (-c)",
-            error.message
+            "a column cannot be a feature as it is named: {}; {}",
+            error.message,
+            if options.label.is_none() {
+                "if it says what is an anomaly, name it with --label, else write a configuration that renames it (-c)"
+            } else {
+                "write a configuration that renames it (-c)"
+            }
         ))
         .into()),
         Err(error) => Err(error.into()),
