@@ -427,6 +427,19 @@ fn a_wrong_clock_does_not_silence_a_budget() {
 }
 
 #[test]
+fn events_of_another_day_between_those_of_today_earn_no_more_alarms() {
+    let mut decider = Decider::new(DecisionSpec::AlarmBudget { alarms: 864.0, per_ms: 86_400_000.0 }, 1);
+    // 200 events of today, 200 of yesterday, and so on; all of them strange.
+    let alarms = (0..200_000i64).filter(|i| {
+        let of_yesterday = i / 200 % 2 == 1;
+        decider.decide(i * 500 - if of_yesterday { 86_400_000 } else { 0 }, 12.0)
+    });
+    let alarms = alarms.count();
+    // What passes of yesterday earns, too: that is a quarter.
+    assert!((900..=1_300).contains(&alarms), "{alarms} alarms of 1,000 in 100,000 s");
+}
+
+#[test]
 fn a_threshold_is_on_the_score() {
     let mut decider = Decider::new(DecisionSpec::Threshold(0.5), 4);
     assert!(decider.decide(0, 3.0) && !decider.decide(0, 2.999));

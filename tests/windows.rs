@@ -60,7 +60,7 @@ fn event(time_ms: i64, x: Option<f64>) -> Event<'static> {
     Event { id: "".into(), time_ms, entity: "h".into(), fields: vec![x.map_or(Value::Null, Value::Double)] }
 }
 
-/// Every row that was not late, in the order of time and then of arrival; and how many rows in a row were late.
+/// Every row that was not late, in the order of time and then of arrival; and how many rows were late, with none between them but of the newest time.
 #[derive(Default)]
 struct History(Vec<(i64, Option<f64>)>, u32);
 
@@ -68,12 +68,15 @@ impl History {
     /// Where the row is placed; `None` when it is late.
     fn place(&mut self, time_ms: i64, x: Option<f64>) -> Option<usize> {
         let newest_ms = self.0.last().map_or(time_ms, |row| row.0);
-        self.1 = if time_ms < newest_ms - LATENESS_MS { self.1 + 1 } else { 0 };
-        match self.1 {
-            0 => {}
-            1..100 => return None,
+        if time_ms < newest_ms - LATENESS_MS {
+            self.1 += 1;
+            if self.1 < 100 {
+                return None;
+            }
             // The newest time was wrong.
-            _ => *self = Self::default(),
+            *self = Self::default();
+        } else if time_ms != newest_ms {
+            self.1 = 0;
         }
         let place = self.0.partition_point(|row| row.0 <= time_ms);
         self.0.insert(place, (time_ms, x));

@@ -45,8 +45,10 @@ pub struct Decider {
     earned: f64,
     /// The newest event time, or an older one when that was wrong.
     now_ms: Option<i64>,
-    /// So many events in a row were far behind it.
+    /// So many events were far behind it since it last moved.
     behind: u32,
+    /// The newest time that was found wrong: a jump back to it earns nothing.
+    left_ms: Option<i64>,
     /// Events and milliseconds so far, both fading by [`RATE_MEMORY_MS`].
     events: f64,
     elapsed_ms: f64,
@@ -60,7 +62,17 @@ impl Decider {
     #[must_use]
     pub fn new(spec: DecisionSpec, partitions: u32) -> Self {
         assert!(partitions > 0, "a decider belongs to a partition");
-        Self { spec, partitions, credit: 0.0, earned: 0.0, now_ms: None, behind: 0, events: 0.0, elapsed_ms: 0.0 }
+        Self {
+            spec,
+            partitions,
+            credit: 0.0,
+            earned: 0.0,
+            now_ms: None,
+            behind: 0,
+            left_ms: None,
+            events: 0.0,
+            elapsed_ms: 0.0,
+        }
     }
 
     /// Goes on under another configuration, with the accounts as they are.
@@ -152,11 +164,19 @@ impl Decider {
     fn pass(&mut self, time_ms: i64) -> (f64, bool) {
         let now_ms = self.now_ms.unwrap_or(time_ms);
         let passed_ms = time_ms.saturating_sub(now_ms) as f64;
-        self.behind = if passed_ms < -BEHIND_MS { self.behind + 1 } else { 0 };
-        self.now_ms = Some(if self.behind < BEHIND_EVENTS { now_ms.max(time_ms) } else { time_ms });
-        let passed_ms = passed_ms.max(0.0);
+        self.behind = if passed_ms > 0.0 { 0 } else { self.behind + u32::from(passed_ms < -BEHIND_MS) };
+        let turns_back = self.behind >= BEHIND_EVENTS;
+        if turns_back {
+            (self.behind, self.left_ms) = (0, self.left_ms.max(Some(now_ms)));
+        }
+        self.now_ms = Some(if turns_back { time_ms } else { now_ms.max(time_ms) });
         let usual_ms = if self.events > 0.0 { self.elapsed_ms / self.events } else { 0.0 };
         let paused = passed_ms > (PAUSE_SPACINGS * usual_ms).max(PAUSE_MS_MIN);
+        if let Some(left_ms) = self.left_ms.filter(|left_ms| paused && now_ms < *left_ms) {
+            self.count(usual_ms);
+            return (time_ms.saturating_sub(left_ms).max(0) as f64, false);
+        }
+        let passed_ms = passed_ms.max(0.0);
         self.count(if paused { usual_ms } else { passed_ms });
         (passed_ms, paused)
     }
@@ -196,8 +216,7 @@ const BUDGET_DEBT_GAIN: f64 = 3.0;
 const PAUSE_SPACINGS: f64 = 100.0;
 const PAUSE_MS_MIN: f64 = RATE_MEMORY_MS;
 
-/// So many events in a row, all of them so far behind the newest time, say that it was wrong. Fewer are events that come late; should so many do,
-/// the way back earns a pause.
+/// So many events, all of them so far behind the newest time, say that it was wrong. Fewer are events that come late.
 const BEHIND_EVENTS: u32 = 100;
 const BEHIND_MS: f64 = RATE_MEMORY_MS;
 

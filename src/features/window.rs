@@ -27,13 +27,13 @@ pub struct Windows {
     pub(super) stacks: Box<[Stack]>,
     /// Boxed, because hardly any entity has them.
     pub(super) panes: Option<Box<Panes>>,
-    /// So many rows in a row were too late.
+    /// So many rows were too late, and none between them right but of the newest time.
     late: u8,
     #[serde(skip)]
     restored: bool,
 }
 
-/// So many rows of an entity in a row, all of them too late, say that its newest time was wrong: one row from the future, by a clock that is wrong,
+/// So many rows of an entity, all of them too late, say that its newest time was wrong: one row from the future, by a clock that is wrong,
 /// would leave out all others until then. The windows begin anew with the last of them.
 const LATE_ROWS_MAX: u8 = 100;
 
@@ -96,7 +96,8 @@ impl Windows {
         self.restore(layout);
         let newest_ms = self.newest_ms().unwrap_or(time_ms);
         if time_ms >= newest_ms.saturating_sub(limits.lateness_ms) {
-            self.late = 0;
+            // What is of the newest time itself says nothing of it: a wrong clock may say it again and again.
+            self.late = if time_ms == newest_ms { self.late } else { 0 };
         } else if self.late + 1 < LATE_ROWS_MAX {
             self.late += 1;
             self.read(layout, row, newest_ms, Place::Nowhere, results);
