@@ -121,10 +121,10 @@ impl Rules {
     /// `repeat_interval`), and an entity that is always a little strange cannot hide what comes later.
     #[must_use]
     pub fn is_said(&self, watch: &Watch, time_ms: i64, surprise: f64) -> bool {
-        [watch.newest_alarm, watch.late_alarm]
-            .into_iter()
-            .flatten()
-            .any(|alarm| alarm.time_ms.abs_diff(time_ms) < self.period_ms && surprise < MUCH_STRANGER * alarm.surprise)
+        [watch.newest_alarm, watch.late_alarm].into_iter().flatten().any(|alarm| {
+            let much_stranger = (MUCH_STRANGER * alarm.surprise).max(alarm.surprise + 1.0);
+            alarm.time_ms.abs_diff(time_ms) < self.period_ms && surprise < much_stranger
+        })
     }
 
     /// `numbers` with the quieted features at their expected values; `None` when there is no quieted feature.
@@ -212,8 +212,8 @@ fn expected(number: u32, entity: &Levels, partition: &Levels) -> Option<f64> {
     own.or_else(|| partition.get(number)).map(|level| level.mean)
 }
 
-/// An event whose surprise is so many times that of the open alarm is raised beside it: .00003 after .001, for a disk that fills must not hide that it
-/// fails. As a ratio, because far in a tail every event is orders of magnitude from the next. NAB's score, where an alarm keeps its series quiet for
+/// An event whose surprise is so many times that of the open alarm, and whose p-value is a tenth, is raised beside it: .00003 after .001, for a disk that
+/// fills must not hide that it fails. As a ratio, because far in a tail every event is orders of magnitude from the next. NAB's score, where an alarm keeps its series quiet for
 /// a day, differs by less than 1 between 1.25, 1.5, 2 and no such rule (three seeds).
 const MUCH_STRANGER: f64 = 1.5;
 
