@@ -105,10 +105,10 @@ impl<H: Handover> Rebalances<H> {
     /// The offset to read from, which is at least the low watermark: what lies below is gone, and counted.
     fn resolve(&self, consumer: &BaseConsumer<Self>, partition: i32) -> anyhow::Result<i64> {
         let position = self.handover.position(partition)?;
-        let (low, high) = consumer.fetch_watermarks(&self.topic, partition, BROKER_TIMEOUT)?;
+        let watermarks = consumer.fetch_watermarks(&self.topic, partition, BROKER_TIMEOUT)?;
         let offset = match position {
-            Position::Beginning => low,
-            Position::End => high,
+            Position::Beginning => watermarks.0,
+            Position::End => watermarks.1,
             Position::Offset(offset) => offset,
             Position::Time(time_ms) => {
                 let mut list = TopicPartitionList::new();
@@ -119,10 +119,18 @@ impl<H: Handover> Rebalances<H> {
                     .map(|e| e.offset())
                 {
                     Some(Offset::Offset(offset)) => offset,
-                    _ => high,
+                    _ => watermarks.1,
                 }
             }
         };
+        self.within(watermarks, partition, offset)
+    }
+
+    /// The offset, or the low watermark when the broker has deleted what lies before it: that is counted.
+    ///
+    /// # Errors
+    /// When it is beyond the end of the log.
+    pub(super) fn within(&self, (low, high): (i64, i64), partition: i32, offset: i64) -> anyhow::Result<i64> {
         if offset > high {
             bail!(
                 "topic {:?} partition {partition} ends at offset {high}, but {offset} was scored before: the topic was deleted and made anew; use a new store with it",

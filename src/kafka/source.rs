@@ -129,7 +129,7 @@ impl<H: Handover> Source<H> {
         let partition = first.partition;
         let mut waits = 0;
         let mut paused = None;
-        let mut seek_failed = None;
+        let (mut seek_failed, mut poll_failed) = (None, None);
         let next = batch.like();
         let records = std::mem::replace(batch, next);
         context.hand_over(partition, SourceEvent::Records(records), || {
@@ -150,17 +150,26 @@ impl<H: Handover> Source<H> {
                 }
             }
             // Paused partitions deliver nothing; this poll only tells the group that we live. A rebalance waits its turn.
-            if let Some(Ok(message)) = self.consumer.poll(Duration::ZERO) {
-                let (partition, offset) = (message.partition(), message.offset());
-                if let Err(error) =
-                    self.consumer.seek(&context.topic, partition, Offset::Offset(offset), BROKER_TIMEOUT)
-                {
-                    seek_failed.get_or_insert(error);
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    if let Err(error) =
+                        self.consumer.seek(&context.topic, partition, Offset::Offset(offset), BROKER_TIMEOUT)
+                    {
+                        seek_failed.get_or_insert(error);
+                    }
                 }
+                Some(Err(error)) => {
+                    poll_failed.get_or_insert(error);
+                }
+                None => {}
             }
         })?;
         if let Some(all) = paused {
             self.consumer.resume(&all)?;
+        }
+        if let Some(error) = poll_failed {
+            self.on_error(context, &error)?;
         }
         seek_failed
             .map_or(Ok(()), |error| Err(error).context("a record that came while paused could not be read again"))
@@ -193,19 +202,8 @@ impl<H: Handover> Source<H> {
     fn skip_what_is_gone(&self, context: &Rebalances<H>) -> anyhow::Result<()> {
         let mut positions = context.next().clone();
         for (&partition, next) in &mut positions {
-            let expected = *next;
-            let (low, _) = self.consumer.fetch_watermarks(&context.topic, partition, BROKER_TIMEOUT)?;
-            if expected < low {
-                context.handover.lost(partition, low - expected);
-                tracing::error!(
-                    topic = context.topic,
-                    partition,
-                    expected,
-                    low_watermark = low,
-                    "records were deleted before they were read"
-                );
-                *next = low;
-            }
+            let watermarks = self.consumer.fetch_watermarks(&context.topic, partition, BROKER_TIMEOUT)?;
+            *next = context.within(watermarks, partition, *next)?;
         }
         // A partition whose position is gone takes no seek.
         self.consumer.assign(&context.list(&positions)?)?;
