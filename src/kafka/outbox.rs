@@ -14,6 +14,7 @@ use std::time::Duration;
 /// Tickets of one sender that may be open at once, the one being filled included.
 const EPOCHS: usize = 4;
 const LANES_MAX: usize = 64;
+const GIVEN_UP: &str = "stopped before Kafka had acknowledged everything; the next start repeats it";
 /// How long a wait sleeps before it looks again whether the service stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -93,6 +94,11 @@ pub struct Produced<'a> {
 }
 
 impl Outbox {
+    /// Nobody waits for Kafka any more: whoever sends, or waits for what was sent, fails.
+    pub fn give_up(&self) {
+        self.producer.context().fail(GIVEN_UP.to_owned());
+    }
+
     /// # Errors
     /// When librdkafka refuses an option.
     pub fn open(client: &Client) -> anyhow::Result<Arc<Self>> {
@@ -205,7 +211,7 @@ impl Ticket {
         while deliveries.outstanding[self.lane][self.epoch].load(Ordering::Acquire) > 0 {
             deliveries.check()?;
             if given_up() {
-                bail!("stopped before Kafka had acknowledged everything; the next start repeats it");
+                bail!(GIVEN_UP);
             }
             deliveries.wait();
         }

@@ -14,13 +14,17 @@ use crate::store::{self, Layout, Store};
 use crate::telemetry::Metrics;
 use crate::wire::Names;
 use anyhow::{Context, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, after, bounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Batches that wait in front of a worker, at most. With the batch size this bounds the hand-over.
 const BATCHES_PER_QUEUE: usize = 512;
+
+/// How often a stop looks whether a thread has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A running service.
 #[derive(Debug)]
@@ -98,9 +102,15 @@ impl Service {
         tracing::info!("stopping: committing what was scored");
         for inbox in &self.shared.inboxes {
             // A worker that has failed takes no messages any more.
-            drop(inbox.send_timeout(Message::Finish, std::time::Duration::from_secs(30)));
+            drop(inbox.send_timeout(Message::Finish, Duration::from_secs(30)));
         }
         for handle in self.workers.into_iter().chain(self.others) {
+            while !handle.is_finished() {
+                if self.shared.given_up() {
+                    self.shared.outbox.give_up();
+                }
+                after(LOOK_AGAIN).recv().ok();
+            }
             join(handle);
         }
         drop(self.committed);

@@ -15,6 +15,7 @@ use crate::learn::Globals;
 use crate::store::ScoredRow;
 use crate::telemetry::Tally;
 use crate::wire::PredictionWriter;
+use anyhow::ensure;
 use crossbeam_channel::{Receiver, Sender, select, tick};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -112,7 +113,11 @@ impl<'a> Worker<'a> {
                         return self.settle();
                     }
                 },
-                recv(commit) -> _ => self.commit(false)?,
+                recv(commit) -> _ => {
+                    // Its inbox was too full to say that it should finish.
+                    ensure!(!self.shared.given_up(), "did not end in time; the next start repeats what was not committed");
+                    self.commit(false)?;
+                }
                 recv(snapshot) -> _ => self.commit(true)?,
             }
         }
