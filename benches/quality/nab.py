@@ -33,8 +33,7 @@ def run(archive, larum, seed):
         column: {profile: best(series, worths, count, weights) for profile, weights in PROFILES.items()}
         for column, series in columns.items()
     }
-    # Alarmed or not is a score of two values, so this leaves no choice but to alarm never or always.
-    scores["score"][ALARMS] = best(all_alarms, worths, count, PROFILES["standard"])
+    scores["score"][ALARMS] = of_alarms(all_alarms, worths, count, PROFILES["standard"])
     return scores, len(all_alarms)
 
 
@@ -90,3 +89,18 @@ def best(series, worths, count, weights):
         if (at + 1 == len(rows) or rows[at + 1][0] != score) and total > top:
             top = total
     return 100 * (top - nothing) / (count * hit_weight - nothing)
+
+
+def of_alarms(series, worths, count, weights):
+    """The score of these alarms, whether each row of each series alarms."""
+    hit_weight, false_weight, miss_weight = weights
+    gains, total = {}, 0.0
+    for k, (alarms, worth_of_rows) in enumerate(zip(series, worths)):
+        for i, window, value in worth_of_rows:
+            if window is not None:
+                gain = value * hit_weight / falling(-1.0) if alarms[i] else -miss_weight
+                gains[k, window] = max(gains.get((k, window), -miss_weight), gain)
+            elif alarms[i]:
+                total += value * false_weight
+    nothing = -miss_weight * len(gains)
+    return 100 * (total + sum(gains.values()) - nothing) / (count * hit_weight - nothing)

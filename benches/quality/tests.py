@@ -91,7 +91,10 @@ class Nab(unittest.TestCase):
 
     def test_alarms_are_taken_as_they_are(self):
         alarms = [i in (5, 10, 12) for i in range(20)]
-        self.assertAlmostEqual(nab.best([alarms], [self.rows], 1, nab.PROFILES["standard"]), self.score({5, 10, 12}))
+        self.assertAlmostEqual(nab.of_alarms([alarms], [self.rows], 1, nab.PROFILES["standard"]), self.score({5, 10, 12}))
+        # Worse than none.
+        alarms = [i == 5 for i in range(20)]
+        self.assertAlmostEqual(nab.of_alarms([alarms], [self.rows], 1, nab.PROFILES["standard"]), -11 / 2)
 
 
 class Alarms(unittest.TestCase):
