@@ -141,6 +141,7 @@ fn scores_and_report_have_the_shape_of_the_contract() {
         "alarms",
         "alarm_rate",
         "labels_used",
+        "late",
         "auc",
         "average_precision",
         "budgets",
@@ -440,6 +441,15 @@ fn a_slip_among_numbers_is_refused_and_what_is_missing_is_not() {
 }
 
 #[test]
+fn a_word_that_comes_twice_among_numbers_is_a_category() {
+    let folder = folder();
+    let line = |row: usize| format!("{},{}\n", if row % 250 == 249 { "ERR" } else { "200" }, unit(row, 1));
+    write(folder.path(), "t.csv", "code,x\n".to_owned() + &(0..1_000).map(line).collect::<String>());
+    let (_, report) = replay(folder.path(), "-i t.csv");
+    assert_eq!(report["scored"], json!(1_000));
+}
+
+#[test]
 fn a_replay_says_by_what_rule_it_alarms_and_what_came_late() {
     let folder = folder();
     let line = |row: u64| format!("{},{}\n", 1_700_006_400_000 + 60_000 * (row * 7 % 200), unit(row as usize, 1));
@@ -452,6 +462,8 @@ fn a_replay_says_by_what_rule_it_alarms_and_what_came_late() {
     assert!(series.contains("rows were older than"), "{series}");
     let table = said("--id when");
     assert!(table.contains("alarm rule: 20 alarms per 86400 s") && !table.contains("older"), "{table}");
+    let help = String::from_utf8(larum(folder.path(), "replay --help").stdout).unwrap();
+    assert!(help.contains("score of 0.46"), "{help}");
 }
 
 #[test]

@@ -35,7 +35,10 @@ pub fn run(args: CheckArgs) -> anyhow::Result<()> {
     writeln!(out, "alarm        {}", config.decision)?;
     if config.quiet.period_ms > 0 {
         let seconds = config.quiet.period_ms as f64 / 1_000.0;
-        writeln!(out, "quiet        an entity for {seconds} s of event time after its alarm")?;
+        writeln!(
+            out,
+            "quiet        an entity for {seconds} s of event time after its alarm, but for what is much stranger"
+        )?;
     }
     for rule in &config.quiet.features {
         let direction = match rule.direction {

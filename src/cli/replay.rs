@@ -6,7 +6,7 @@ use super::run::{blueprint, engine_limits};
 use crate::config::Config;
 use crate::decision::ENTRIES_MIN;
 use crate::engine::{Blueprint, BlueprintError};
-use crate::replay::{self, Feedback, Inferred, Options, Refused, Report, Source};
+use crate::replay::{self, Feedback, Inferred, Options, Report, Source};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -70,7 +70,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
             eprintln!("  {example}");
         }
     }
-    print(&blueprint, &report, &refused, args.warmup)?;
+    print(&blueprint, &report, args.warmup)?;
     if refused.rows > 0 && refused.rows == report.rows {
         return Err(Usage("no row could be used: do the file and [event] describe the same events?".into()).into());
     }
@@ -106,7 +106,7 @@ fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 16, file))
 }
 
-fn print(blueprint: &Blueprint, report: &Report, refused: &Refused, warmup: u64) -> anyhow::Result<()> {
+fn print(blueprint: &Blueprint, report: &Report, warmup: u64) -> anyhow::Result<()> {
     let figure = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -132,11 +132,11 @@ fn print(blueprint: &Blueprint, report: &Report, refused: &Refused, warmup: u64)
         "alarm rule: {}{once}; none in the first {ENTRIES_MIN} events, while larum warms up",
         blueprint.decision
     )?;
-    if refused.late > 0 {
+    if report.late > 0 {
         writeln!(
             out,
             "{} rows were older than their entity's newest by more than the lateness, and entered no window: is the file sorted by time?",
-            refused.late
+            report.late
         )?;
     }
     if report.auc.is_none() {

@@ -5,7 +5,7 @@ use crate::event::{Decoder, Event, EventSpec, Field, FieldType, Reason, Record, 
 use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -239,7 +239,7 @@ impl Source {
         Ok(())
     }
 
-    /// What to take the file for without a configuration: a column is a double when its values are numbers, but for one in a hundred, else a string.
+    /// What to take the file for without a configuration: a column is a double when its values are numbers, but for a slip in a hundred, else a string.
     ///
     /// # Errors
     /// When the file cannot be read, or a named column is not in it.
@@ -293,26 +293,31 @@ impl Source {
     }
 }
 
-/// How many values of a column are numbers, and how many are not.
-#[derive(Debug, Clone, Copy, Default)]
+/// How many values of a column are numbers, and those that are not.
+#[derive(Debug, Clone, Default)]
 struct Values {
-    numbers: u64,
-    others: u64,
+    numbers: usize,
+    others: BTreeSet<String>,
+    /// One of these came twice, or there are too many.
+    text: bool,
 }
+
+/// Of a longer text column, no more is looked at.
+const OTHERS_MAX: usize = 1_000;
 
 impl Values {
     fn see(&mut self, cell: &str) {
-        if is_missing(cell) {
+        if self.text || is_missing(cell) {
         } else if cell.trim().parse::<f64>().is_ok() {
             self.numbers += 1;
         } else {
-            self.others += 1;
+            self.text = !self.others.insert(cell.to_owned()) || self.others.len() > OTHERS_MAX;
         }
     }
 
-    /// Rows with the others are refused: better than that a slip makes text of all numbers.
-    fn are_numbers(self) -> bool {
-        100 * self.others <= self.numbers
+    /// A slip among a hundred numbers makes no text of them: its row is refused. What comes twice is no slip but a category.
+    fn are_numbers(&self) -> bool {
+        !self.text && 100 * self.others.len() <= self.numbers
     }
 }
 

@@ -55,14 +55,12 @@ struct Replay<'a> {
     blueprint: &'a Arc<Blueprint>,
 }
 
-/// What a replay did beside scoring.
+/// Rows that could not be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refused {
     pub rows: u64,
     /// The first few, for people.
     pub examples: Vec<String>,
-    /// Rows that were scored, but came too late for their entity's windows.
-    pub late: u64,
 }
 
 /// Drives `input` through the engine. Writes a line per scored event to `scores`; calls `progress` with the bytes read.
@@ -126,8 +124,9 @@ pub fn run(
         }
     }
     progress(input.bytes_read());
-    refused.late = replay.engine.counters.late;
-    Ok((reporter.finish(number, replay.labels_used, watch.elapsed().as_secs_f64()), refused))
+    let report =
+        reporter.finish(number, replay.labels_used, replay.engine.counters.late, watch.elapsed().as_secs_f64());
+    Ok((report, refused))
 }
 
 impl Replay<'_> {

@@ -40,6 +40,8 @@ pub struct Report {
     pub alarms: u64,
     pub alarm_rate: Option<f64>,
     pub labels_used: u64,
+    /// Rows that were scored, but came too late for their entity's windows.
+    pub late: u64,
     pub auc: Option<f64>,
     pub average_precision: Option<f64>,
     pub budgets: Vec<BudgetReport>,
@@ -100,7 +102,7 @@ impl Reporter {
         }
     }
 
-    pub(super) fn finish(self, rows: u64, labels_used: u64, seconds: f64) -> Report {
+    pub(super) fn finish(self, rows: u64, labels_used: u64, late: u64, seconds: f64) -> Report {
         let budgets = BUDGETS.iter().map(|&budget| {
             let found = quality::precision_recall_at(budget, &self.surprises, &self.truth);
             BudgetReport { budget, precision: found.map(|f| f.0), recall: found.map(|f| f.1) }
@@ -126,6 +128,7 @@ impl Reporter {
             alarms: self.alarms,
             alarm_rate: (self.counted > 0).then(|| self.alarms as f64 / self.counted as f64),
             labels_used,
+            late,
             auc: quality::auc(&self.surprises, &self.truth),
             average_precision: quality::average_precision(&self.surprises, &self.truth),
             budgets: budgets.collect(),
