@@ -427,6 +427,17 @@ fn a_wrong_clock_does_not_silence_a_budget() {
 }
 
 #[test]
+fn after_a_wrong_clock_a_pause_is_one_again() {
+    let mut decider = Decider::new(DecisionSpec::AlarmBudget { alarms: 1.0, per_ms: 3_600_000.0 }, 1);
+    // An event a second, all of them strange; after an hour one is dated seventy years ahead.
+    for i in 0..7_200i64 {
+        decider.decide(i * 1_000 + if i == 3_600 { 2_200_000_000_000 } else { 0 }, 12.0);
+    }
+    assert!(!decider.decide(7_200_000, 12.0), "the budget is spent");
+    assert!(decider.decide(7_200_000 + 86_400_000, 12.0), "a pause earns an alarm");
+}
+
+#[test]
 fn events_of_another_day_between_those_of_today_earn_no_more_alarms() {
     let mut decider = Decider::new(DecisionSpec::AlarmBudget { alarms: 864.0, per_ms: 86_400_000.0 }, 1);
     // 200 events of today, 200 of yesterday, and so on; all of them strange.

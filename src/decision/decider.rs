@@ -47,7 +47,7 @@ pub struct Decider {
     now_ms: Option<i64>,
     /// So many events were far behind it since it last moved.
     behind: u32,
-    /// The newest time that was found wrong: a jump back to it earns nothing.
+    /// The newest time that was found wrong: the way back there earns nothing.
     left_ms: Option<i64>,
     /// Events and milliseconds so far, both fading by [`RATE_MEMORY_MS`].
     events: f64,
@@ -159,8 +159,8 @@ impl Decider {
     /// Counts an event in; how much later it is than the newest so far, and whether that was a pause. The rate of events is that between
     /// pauses: after a night without events the first ones are not rare.
     ///
-    /// An event from far in the future, by a clock that is wrong, must not silence the budget until then: when many in a row are far behind it,
-    /// time goes on from them.
+    /// An event from far in the future, by a clock that is wrong, must not silence the budget until then: when many are far behind it, time goes on
+    /// from them. The way back to where it was is no pause: what passed until then has been earned before.
     fn pass(&mut self, time_ms: i64) -> (f64, bool) {
         let now_ms = self.now_ms.unwrap_or(time_ms);
         let passed_ms = time_ms.saturating_sub(now_ms) as f64;
@@ -173,8 +173,11 @@ impl Decider {
         let usual_ms = if self.events > 0.0 { self.elapsed_ms / self.events } else { 0.0 };
         let paused = passed_ms > (PAUSE_SPACINGS * usual_ms).max(PAUSE_MS_MIN);
         if let Some(left_ms) = self.left_ms.filter(|left_ms| paused && now_ms < *left_ms) {
-            self.count(usual_ms);
-            return (time_ms.saturating_sub(left_ms).max(0) as f64, false);
+            let beyond_ms = time_ms.saturating_sub(left_ms) as f64;
+            if beyond_ms >= -BEHIND_MS {
+                self.count(usual_ms);
+                return (beyond_ms.max(0.0), false);
+            }
         }
         let passed_ms = passed_ms.max(0.0);
         self.count(if paused { usual_ms } else { passed_ms });
