@@ -32,8 +32,7 @@ class Larum:
                     row = int(line["row"]) - 1
                     alarms[row] = line["alarm"] == "1"
                     for name, column in columns.items():
-                        if line[name]:
-                            scores[column][row] = float(line[name])
+                        scores[column][row] = float(line[name])
         return scores, alarms
 
     def alarms(self, path, features, decision, seed):

@@ -42,7 +42,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiEr
         "the label log is being folded".to_owned()
     } else if !status.assigned_once {
         "no partition has been assigned yet".to_owned()
-    } else if let Some(waited) = shared.commit_is_late() {
+    } else if let Some(waited) = shared.late_commit() {
         format!("the brokers (or the store) have not taken what was scored for {} s", waited.as_secs())
     } else {
         return Ok(Json(Health { status: "ready" }));

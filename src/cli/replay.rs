@@ -44,6 +44,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
     let input = source.rows(&options).map_err(|error| Usage(format!("{error:#}")))?;
     let feedback = args.label_delay.map(|delay_rows| Feedback { delay_rows, rate: args.label_rate });
     let mut scores = args.output.as_deref().map(create).transpose()?;
+    // Before all is scored: a path that cannot be written to is told at once.
     let report_file = args.report.as_deref().map(create).transpose()?;
 
     // indicatif draws only where standard error is a terminal.
@@ -58,11 +59,10 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
     if let Some(mut file) = scores {
         file.flush().context("cannot write the scores")?;
     }
-    if let (Some(path), Some(mut file)) = (&args.report, report_file) {
-        serde_json::to_writer_pretty(&mut file, &report)
-            .with_context(|| format!("cannot write {:?}", path.display()))?;
+    if let Some(mut file) = report_file {
+        serde_json::to_writer_pretty(&mut file, &report).context("cannot write the report")?;
         writeln!(file)?;
-        file.flush()?;
+        file.flush().context("cannot write the report")?;
     }
     if refused.rows > 0 {
         eprintln!("{} rows could not be used; in a service they would be dead letters:", refused.rows);

@@ -10,16 +10,17 @@ pub struct Inferred {
     pub event: EventSpec,
     /// The feature query.
     pub sql: String,
-    /// Of a series when it alarms; of other files as without a `[decision]`.
+    /// When a series alarms. `None` for other files: as without a `[decision]`.
     pub decision: Option<(DecisionSpec, QuietSpec)>,
 }
 
 /// The score at which a series alarms: p = .0028. The alarms with this and a quiet day have a standard score of 67.1 on NAB (three seeds); with
 /// .45 (p = .0035) it would be 65, with .47 (p = .0022) 62.
 const SERIES_THRESHOLD: f64 = 0.46;
-/// So long after an alarm it is quiet: in a file of more than a day a day, for each row is compared with a day ago, and so the day after an incident is
-/// strange, too.
-const SERIES_QUIET_MS: [i64; 2] = [3_600_000, 86_400_000];
+/// So long after an alarm a series is quiet.
+const SERIES_QUIET_MS: i64 = 3_600_000;
+/// The same in a file of more than a day: each row is compared with a day ago, so the day after an incident is strange, too.
+const SERIES_OVER_A_DAY_QUIET_MS: i64 = 86_400_000;
 
 /// With more numbers, events are taken as points and not as a series.
 const SERIES_NUMBERS_MAX: usize = 8;
@@ -80,9 +81,9 @@ pub(super) fn decision(
     options: &Options,
     over_a_day: bool,
 ) -> Option<(DecisionSpec, QuietSpec)> {
-    let period_ms = SERIES_QUIET_MS[usize::from(over_a_day)];
-    series_time(features, options)
-        .map(|_| (DecisionSpec::Threshold(SERIES_THRESHOLD), QuietSpec { period_ms, features: Vec::new() }))
+    series_time(features, options)?;
+    let period_ms = if over_a_day { SERIES_OVER_A_DAY_QUIET_MS } else { SERIES_QUIET_MS };
+    Some((DecisionSpec::Threshold(SERIES_THRESHOLD), QuietSpec { period_ms, features: Vec::new() }))
 }
 
 /// The column of the times, if the file is a series.

@@ -151,9 +151,9 @@ impl Shared {
         lock(&self.status).clone()
     }
 
-    /// How long the commit that is under way has waited for Kafka and the store, when that is longer than one should.
+    /// How long the commit that is under way has waited for Kafka and the store, if that is longer than one should take.
     #[must_use]
-    pub fn commit_is_late(&self) -> Option<Duration> {
+    pub fn late_commit(&self) -> Option<Duration> {
         lock(&self.commit_began).map(|began| began.elapsed()).filter(|waited| *waited > COMMIT_PATIENCE)
     }
 
