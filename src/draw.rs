@@ -31,6 +31,8 @@ pub enum Purpose {
     Tree = 11,
     /// The frequencies of random Fourier features.
     Frequency = 12,
+    /// The resampled labels that an interval is read from.
+    Bootstrap = 13,
 }
 
 /// A seeded source of draws. Cheap to copy; holds no state beside its seed.

@@ -42,10 +42,14 @@ pub fn precision_recall_at(budget: f64, scores: &[f64], truth: &[bool]) -> Optio
 /// The mean of -ln of the probability given to what was true. Probabilities are kept 2^-52 away from 0 and 1. None without rows.
 #[must_use]
 pub fn log_loss(probabilities: &[f64], truth: &[bool]) -> Option<f64> {
-    mean(probabilities, truth, |p, truth| {
-        let p = p.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
-        -libm::log(if truth { p } else { 1.0 - p })
-    })
+    mean(probabilities, truth, log_loss_of)
+}
+
+/// The same of one row.
+#[must_use]
+pub fn log_loss_of(probability: f64, truth: bool) -> f64 {
+    let p = probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
+    -libm::log(if truth { p } else { 1.0 - p })
 }
 
 /// The mean squared distance of the probability from the truth. None without rows.

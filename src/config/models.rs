@@ -1,11 +1,11 @@
 //! The `[[models]]` of the file, and those of a file that names none.
 
 use super::table::Table;
-use crate::model::{Kernel, Kind, ModelSpec, NU, ROWS_NEAR, Reach, Scope};
+use crate::model::{Kernel, KernelSettings, Kind, ModelSpec, NU, ROWS_NEAR, Reach, Scope, Shape};
 use crate::suggest::nearest;
 
 const MODELS_MAX: usize = 32;
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "linear_regression",
     "nearest_neighbours",
     "isolation_forest",
@@ -13,6 +13,7 @@ const KINDS: [&str; 7] = [
     "one_class_svm",
     "logistic_regression",
     "svm",
+    "extra_trees",
 ];
 /// Of the default `nearest_neighbours`, and of the one that looks further. The fifth neighbour was fooled by a burst of KDD 1999 http on one
 /// of six seeds, the tenth on none; elsewhere they are alike.
@@ -34,7 +35,22 @@ pub fn default_models() -> Vec<ModelSpec> {
 }
 
 pub(super) fn models(root: &Table<'_>) -> Vec<ModelSpec> {
-    let tables = root.tables("models", &["name", "kind", "scope", "targets", "neighbours", "share", "nu", "kernel"]);
+    let keys = [
+        "name",
+        "kind",
+        "scope",
+        "targets",
+        "target",
+        "neighbours",
+        "share",
+        "nu",
+        "kernel",
+        "gamma",
+        "c",
+        "degree",
+        "support_vectors",
+    ];
+    let tables = root.tables("models", &keys);
     if tables.is_empty() {
         return default_models();
     }
@@ -74,7 +90,12 @@ fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
         ("neighbours", "nearest_neighbours"),
         ("share", "nearest_neighbours"),
         ("nu", "one_class_svm"),
+        ("target", "linear_regression"),
         ("kernel", "svm"),
+        ("gamma", "svm"),
+        ("c", "svm"),
+        ("degree", "svm"),
+        ("support_vectors", "svm"),
     ];
     for (key, of) in keys {
         if table.has(key) && of != kind_name {
@@ -82,6 +103,16 @@ fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
         }
     }
     match kind_name {
+        "linear_regression" if table.has("target") => {
+            if table.has("targets") {
+                table.wrong("target", "both `targets` and `target`".into(), "the second", "give one of the two");
+            }
+            table.parsed("target", |target| match target {
+                "label" => Ok(()),
+                _ => Err("\"label\"; features to predict stand in `targets`".into()),
+            });
+            Kind::LabelRegression
+        }
         "linear_regression" => {
             Kind::LinearRegression { targets: table.strings("targets").into_iter().map(|found| found.value).collect() }
         }
@@ -100,15 +131,38 @@ fn kind(table: &Table<'_>, kind_name: &str) -> Kind {
             Kind::OneClassSvm { nu: nu.unwrap_or(NU) }
         }
         "logistic_regression" => Kind::LogisticRegression,
-        _ => {
-            table.parsed("kernel", |kernel| match kernel {
-                "linear" => Ok(()),
-                "rbf" | "poly" => Err(format!("the kernel {kernel} is not there yet: linear")),
-                _ => Err("linear".into()),
-            });
-            Kind::Svm { kernel: Kernel::Linear }
-        }
+        "extra_trees" => Kind::ExtraTrees,
+        _ => Kind::Svm { kernel: kernel(table) },
     }
+}
+
+fn kernel(table: &Table<'_>) -> Kernel {
+    let kernel = table.parsed("kernel", |kernel| match kernel {
+        "linear" | "rbf" | "poly" => Ok(kernel.to_owned()),
+        _ => Err("\"linear\", \"rbf\" or \"poly\"".into()),
+    });
+    let shape = match kernel.as_deref() {
+        Some("rbf") => Shape::Rbf,
+        Some("poly") => Shape::Poly { degree: table.count("degree", 3, 2..=9) as u8 },
+        _ => {
+            for key in ["gamma", "c", "degree", "support_vectors"].into_iter().filter(|key| table.has(key)) {
+                let message = format!("`{key}` is a key of the kernels rbf and poly");
+                table.wrong(key, message, "not here", "leave it out, or take kernel = \"rbf\"");
+            }
+            return Kernel::Linear;
+        }
+    };
+    if table.has("degree") && shape == Shape::Rbf {
+        table.wrong("degree", "`degree` is a key of the kernel poly".into(), "not here", "leave it out");
+    }
+    let default = KernelSettings::new(shape);
+    let above_zero = |x: f64| 0.0 < x && x <= 1e6;
+    Kernel::Curved(KernelSettings {
+        shape,
+        gamma: table.number("gamma", above_zero, "above 0 and at most 1e6"),
+        c: table.number("c", above_zero, "above 0 and at most 1e6").unwrap_or(default.c),
+        support_vectors_max: table.count("support_vectors", default.support_vectors_max as u64, 2..=4_096) as usize,
+    })
 }
 
 fn scope(table: &Table<'_>, kind_name: &str) -> Scope {
@@ -117,7 +171,7 @@ fn scope(table: &Table<'_>, kind_name: &str) -> Scope {
         "entity" => Ok(Scope::Entity),
         _ => Err("\"partition\" or \"entity\"".into()),
     });
-    if table.has("scope") && matches!(kind_name, "logistic_regression" | "svm") {
+    if table.has("scope") && matches!(kind_name, "logistic_regression" | "svm" | "extra_trees") {
         let message = format!("`scope` is a key of the detectors, not of {kind_name}");
         table.wrong("scope", message, "not here", "leave it out: what labels teach holds for all entities");
     }

@@ -1,7 +1,7 @@
 //! The entries of the label log. How they look on the wire is `wire`'s business.
 
 use crate::features::FeatureVector;
-use crate::model::Label;
+use crate::model::{Form, Label, Platt};
 use std::sync::Arc;
 
 /// Where an event stands on its topic: what tells two events apart for ever.
@@ -32,7 +32,7 @@ pub struct LabelEntry {
     pub surprises: Vec<f64>,
 }
 
-/// One record of the label log. Revocations, promotions and rollbacks will be further variants.
+/// One record of the label log. Revocations will be a further variant.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
     Label(LabelEntry),
@@ -41,4 +41,23 @@ pub enum Entry {
         event: EventKey,
         features: FeatureVector,
     },
+    /// A refitted model takes over. It becomes a version, whose number is the offset of this entry.
+    Promotion {
+        model: String,
+        fitted: Arc<Fitted>,
+        /// The label-log offset before which all labels it was fitted to stand. When one of those is corrected, the promotion is void.
+        trained_through: i64,
+    },
+    /// A version that is kept takes over: a rollback, or the way back from one.
+    Activation {
+        model: String,
+        version: i64,
+    },
+}
+
+/// A form that was fitted to labels at once, and its calibration on labels that it had not seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    pub form: Form,
+    pub calibration: Platt,
 }

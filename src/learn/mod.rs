@@ -2,7 +2,10 @@
 
 mod blend;
 mod entry;
+pub mod refit;
 mod trainer;
+mod versions;
 
-pub use entry::{Entry, EventKey, LabelEntry, LabelSource};
-pub use trainer::{Globals, Trainer, TrainerLimits};
+pub use entry::{Entry, EventKey, Fitted, LabelEntry, LabelSource};
+pub use trainer::{Example, Examples, Globals, Trainer, TrainerLimits};
+pub use versions::{ONLINE, Version};

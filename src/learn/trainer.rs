@@ -1,7 +1,8 @@
 //! The fold over the label log: the same entries in the same order give the same models, bit for bit, on every instance.
 
 use super::blend::Blend;
-use super::entry::{Entry, EventKey, LabelEntry, LabelSource};
+use super::entry::{Entry, EventKey, Fitted, LabelEntry, LabelSource};
+use super::versions::{Version, Versions};
 use crate::features::{Column, FeatureVector};
 use crate::model::{Encoded, Hashing, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec};
 use foldhash::fast::FixedState;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// Unlabelled samples wait this long (in samples) for a label before they are learned as weak normals.
 const BACKGROUND_QUEUE: usize = 4_096;
 /// A weak normal weighs `BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + labelled normals)`.
-const BACKGROUND_WEIGHT: f64 = 20.0;
+pub(super) const BACKGROUND_WEIGHT: f64 = 20.0;
 
 /// The bounds of a trainer.
 #[derive(Debug, Clone, Copy)]
@@ -21,11 +22,13 @@ pub struct TrainerLimits {
     pub ledger_max: usize,
     /// Lessons kept to be folded again when a label is corrected. A correction of an older label is learned on top.
     pub lessons_max: usize,
+    /// Labelled events kept for refits; the oldest are forgotten first.
+    pub examples_max: usize,
 }
 
 impl Default for TrainerLimits {
     fn default() -> Self {
-        Self { ledger_max: 1_000_000, lessons_max: 50_000 }
+        Self { ledger_max: 1_000_000, lessons_max: 50_000, examples_max: 100_000 }
     }
 }
 
@@ -49,44 +52,90 @@ pub struct Globals {
 struct Verdict {
     source: LabelSource,
     label: Label,
+    /// The label-log offset at which the models learned of the event first.
+    learned_at: i64,
 }
 
+/// A labelled event, kept for refits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The label-log offset of its first verdict.
+    pub offset: i64,
+    pub x: Arc<Encoded>,
+    pub label: Label,
+    /// P(anomaly) by each model before it learned this label, in the order of [`Globals::models`]; `None` where one did not vote.
+    pub said: Arc<[Option<f64>]>,
+}
+
+/// One step of the fold.
 #[derive(Debug, Clone)]
 enum Taught {
     /// A background sample came in: only the scaling of features sees it.
-    Scale,
+    Scale(Arc<Encoded>),
     /// A background sample left the queue unlabelled.
-    Background,
-    Label(EventKey, Label, Arc<[f64]>),
+    Background(Arc<Encoded>),
+    Label {
+        offset: i64,
+        event: EventKey,
+        x: Arc<Encoded>,
+        label: Label,
+        surprises: Arc<[f64]>,
+    },
+    Promotion {
+        version: i64,
+        place: usize,
+        fitted: Arc<Fitted>,
+        trained_through: i64,
+    },
+    Activation {
+        place: usize,
+        version: i64,
+    },
+    /// A promotion that was trained on a label which has been corrected.
+    Void,
 }
 
 #[derive(Debug, Clone)]
 struct Student {
-    models: Vec<Model>,
+    learners: Vec<Versions>,
     blend: Blend,
     normals: u64,
     anomalies: u64,
 }
 
 impl Student {
-    fn learn(&mut self, x: &Encoded, taught: &Taught) {
-        let lesson = match taught {
-            Taught::Scale => Lesson::Scale,
-            Taught::Background => {
-                Lesson::Background { weight: BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + self.normals as f64) }
+    /// `examples`: the labels up to this step, of which a promotion may have missed the newest. P(anomaly) by each model, before it learned a label.
+    fn learn(&mut self, taught: &Taught, examples: &VecDeque<Example>) -> Option<Arc<[Option<f64>]>> {
+        match taught {
+            Taught::Scale(x) => self.each(x, Lesson::Scale),
+            Taught::Background(x) => {
+                let weight = BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + self.normals as f64);
+                self.each(x, Lesson::Background { weight });
             }
-            Taught::Label(_, label, surprises) => {
+            Taught::Label { x, label, surprises, .. } => {
                 self.blend.learn(surprises, *label);
                 match label {
                     Label::Normal => self.normals += 1,
                     Label::Anomaly => self.anomalies += 1,
                 }
-                Lesson::Label { label: *label, weight: 1.0 }
+                let said = self.learners.iter_mut().map(|versions| versions.judge(x, *label)).collect();
+                self.each(x, Lesson::Label { label: *label, weight: 1.0 });
+                return Some(said);
             }
-        };
-        for model in &mut self.models {
-            model.learn(x, lesson);
+            Taught::Promotion { version, place, fitted, trained_through } => {
+                let first = examples.partition_point(|example| example.offset < *trained_through);
+                let through = examples.partition_point(|example| example.offset < *version);
+                let missed = examples.range(first..through.max(first));
+                self.learners[*place].promote(*version, fitted, missed.map(|example| (&*example.x, example.label)));
+            }
+            Taught::Activation { place, version } => self.learners[*place].activate(*version),
+            Taught::Void => {}
         }
+        None
+    }
+
+    fn each(&mut self, x: &Encoded, lesson: Lesson) {
+        self.learners.iter_mut().for_each(|versions| versions.learn(x, lesson));
     }
 }
 
@@ -99,7 +148,10 @@ pub struct Trainer {
     now: Student,
     /// The models before the first of `lessons`: where a correction folds again from.
     base: Student,
-    lessons: VecDeque<(Arc<Encoded>, Taught)>,
+    lessons: VecDeque<Taught>,
+    examples: VecDeque<Example>,
+    /// The names of the models that learn from labels.
+    names: Vec<String>,
     ledger: LinkedHashMap<EventKey, Verdict, FixedState>,
     background: VecDeque<(EventKey, Arc<Encoded>)>,
     background_through: BTreeMap<(Arc<str>, i32), i64>,
@@ -113,21 +165,24 @@ impl Trainer {
     /// # Errors
     /// When a model cannot be built over these columns.
     pub fn new(specs: &[ModelSpec], columns: &[Column], limits: TrainerLimits) -> Result<Self, ModelError> {
-        let (mut models, mut parts) = (Vec::new(), Vec::new());
+        let (mut learners, mut parts, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
             let model = Model::new(spec, columns)?;
             parts.push(model.part());
             if model.learns_from() == LearnsFrom::Labels {
-                models.push(model);
+                learners.push(Versions::new(model));
+                names.push(spec.name.clone());
             }
         }
-        let student = Student { models, blend: Blend::new(&parts), normals: 0, anomalies: 0 };
+        let student = Student { learners, blend: Blend::new(&parts), normals: 0, anomalies: 0 };
         Ok(Self {
             hashing: Hashing::new(columns),
             limits,
             base: student.clone(),
             now: student,
             lessons: VecDeque::new(),
+            examples: VecDeque::new(),
+            names,
             ledger: LinkedHashMap::with_hasher(FixedState::default()),
             background: VecDeque::new(),
             background_through: BTreeMap::new(),
@@ -141,11 +196,30 @@ impl Trainer {
     pub fn globals(&self) -> Globals {
         Globals {
             version: self.version,
-            models: self.now.models.clone(),
+            models: self.now.learners.iter().map(|versions| versions.active().model.clone()).collect(),
             shares: self.now.blend.shares(),
             anomalies: self.now.anomalies,
             normals: self.now.normals,
             labels_folded: self.labels_folded,
+        }
+    }
+
+    /// The versions of each model that learns from labels, the oldest first, and which of them scores.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(i64, Vec<Version>)> {
+        let all = self.now.learners.iter();
+        all.map(|versions| (versions.active().version, versions.all().to_vec())).collect()
+    }
+
+    /// What a refit is fitted to: labelled events, and unlabelled ones.
+    #[must_use]
+    pub fn examples(&self) -> Examples {
+        Examples {
+            labelled: self.examples.iter().cloned().collect(),
+            background: self.background.iter().map(|(_, x)| x.clone()).collect(),
+            models: self.globals().models,
+            normals: self.now.normals,
+            through: self.version,
         }
     }
 
@@ -165,14 +239,33 @@ impl Trainer {
     pub fn fold(&mut self, offset: i64, entry: Option<Entry>) {
         debug_assert!(offset >= self.version, "the label log is folded in offset order");
         match entry {
-            Some(Entry::Label(entry)) => self.fold_label(entry),
+            Some(Entry::Label(entry)) => self.fold_label(offset, entry),
             Some(Entry::Background { event, features }) => self.fold_background(event, &features),
+            Some(Entry::Promotion { model, fitted, trained_through }) => {
+                if let Some(place) = self.place(&model, &fitted) {
+                    self.teach(Taught::Promotion { version: offset, place, fitted, trained_through });
+                    self.labels_folded += 1;
+                }
+            }
+            Some(Entry::Activation { model, version }) => {
+                if let Some(place) = self.names.iter().position(|name| *name == model) {
+                    self.teach(Taught::Activation { place, version });
+                    self.labels_folded += 1;
+                }
+            }
             None => {}
         }
         self.version = offset + 1;
     }
 
-    fn fold_label(&mut self, entry: LabelEntry) {
+    /// The place of a model that can take this form on. A model that is configured otherwise by now does not take up what was fitted for the earlier one.
+    fn place(&self, model: &str, fitted: &Fitted) -> Option<usize> {
+        let place = self.names.iter().position(|name| name == model)?;
+        let learner = self.now.learners[place].active().model.learner()?;
+        learner.takes(&fitted.form).then_some(place)
+    }
+
+    fn fold_label(&mut self, offset: i64, entry: LabelEntry) {
         let earlier = self.ledger.get(&entry.event).cloned();
         if let Some(earlier) = &earlier {
             let again =
@@ -181,39 +274,57 @@ impl Trainer {
                 return;
             }
         }
-        self.ledger.insert(entry.event.clone(), Verdict { source: entry.source, label: entry.label });
+        let learned_at = earlier.as_ref().map_or(offset, |earlier| earlier.learned_at);
+        self.ledger.insert(entry.event.clone(), Verdict { source: entry.source, label: entry.label, learned_at });
         if self.ledger.len() > self.limits.ledger_max {
             self.ledger.pop_front();
         }
         match earlier {
             Some(earlier) if earlier.label == entry.label => {}
-            Some(_) => self.correct(&entry),
-            None => {
-                let x = Arc::new(self.hashing.encode(&entry.features));
-                self.teach(x, Taught::Label(entry.event, entry.label, entry.surprises.into()));
-                self.labels_folded += 1;
-            }
+            Some(earlier) => self.correct(offset, earlier.learned_at, entry),
+            None => self.teach_label(offset, entry),
         }
     }
 
+    fn teach_label(&mut self, offset: i64, entry: LabelEntry) {
+        let x = Arc::new(self.hashing.encode(&entry.features));
+        let LabelEntry { event, label, surprises, .. } = entry;
+        self.teach(Taught::Label { offset, event, x, label, surprises: surprises.into() });
+        self.labels_folded += 1;
+    }
+
     /// The models become what they would be had the corrected verdict stood from the start.
-    fn correct(&mut self, entry: &LabelEntry) {
-        let lesson = self
-            .lessons
-            .iter_mut()
-            .find(|(_, taught)| matches!(taught, Taught::Label(event, ..) if *event == entry.event));
-        if let Some((_, taught)) = lesson {
-            *taught = Taught::Label(entry.event.clone(), entry.label, entry.surprises.as_slice().into());
-            let mut student = self.base.clone();
-            for (x, taught) in &self.lessons {
-                student.learn(x, taught);
+    fn correct(&mut self, offset: i64, learned_at: i64, entry: LabelEntry) {
+        let example = self.examples.binary_search_by_key(&learned_at, |example| example.offset);
+        let lesson = self.lessons.iter_mut().find_map(|taught| match taught {
+            Taught::Label { offset, label, surprises, .. } if *offset == learned_at => Some((label, surprises)),
+            _ => None,
+        });
+        let Some((label, surprises)) = lesson else {
+            // Older than the lessons kept: the wrong lesson cannot be taken back, the right one is learned on top. Refits see the right one alone.
+            example.map(|at| self.examples.remove(at)).ok();
+            if let Some(verdict) = self.ledger.get_mut(&entry.event) {
+                verdict.learned_at = offset;
             }
-            self.now = student;
-        } else {
-            // Older than the lessons kept: the wrong lesson cannot be taken back, the right one is learned on top.
-            let x = Arc::new(self.hashing.encode(&entry.features));
-            self.teach(x, Taught::Label(entry.event.clone(), entry.label, entry.surprises.as_slice().into()));
+            return self.teach_label(offset, entry);
+        };
+        (*label, *surprises) = (entry.label, entry.surprises.as_slice().into());
+        if let Ok(at) = example {
+            self.examples[at].label = entry.label;
         }
+        let mut student = self.base.clone();
+        for taught in &mut self.lessons {
+            if matches!(taught, Taught::Promotion { trained_through, .. } if *trained_through > learned_at) {
+                *taught = Taught::Void;
+            }
+            let said = student.learn(taught, &self.examples);
+            if let (Taught::Label { offset, .. }, Some(said)) = (&*taught, said)
+                && let Ok(at) = self.examples.binary_search_by_key(offset, |example| example.offset)
+            {
+                self.examples[at].said = said;
+            }
+        }
+        self.now = student;
         self.labels_folded += 1;
     }
 
@@ -224,23 +335,44 @@ impl Trainer {
         }
         *through = event.offset;
         let x = Arc::new(self.hashing.encode(features));
-        self.teach(x.clone(), Taught::Scale);
+        self.teach(Taught::Scale(x.clone()));
         self.background.push_back((event, x));
         if self.background.len() > BACKGROUND_QUEUE
             && let Some((event, x)) = self.background.pop_front()
             && !self.ledger.contains_key(&event)
         {
-            self.teach(x, Taught::Background);
+            self.teach(Taught::Background(x));
         }
     }
 
-    fn teach(&mut self, x: Arc<Encoded>, taught: Taught) {
-        self.now.learn(&x, &taught);
-        self.lessons.push_back((x, taught));
+    fn teach(&mut self, taught: Taught) {
+        let said = self.now.learn(&taught, &self.examples);
+        if let (Taught::Label { offset, x, label, .. }, Some(said)) = (&taught, said) {
+            self.examples.push_back(Example { offset: *offset, x: x.clone(), label: *label, said });
+            if self.examples.len() > self.limits.examples_max {
+                self.examples.pop_front();
+            }
+        }
+        self.lessons.push_back(taught);
         if self.lessons.len() > self.limits.lessons_max
-            && let Some((x, taught)) = self.lessons.pop_front()
+            && let Some(taught) = self.lessons.pop_front()
         {
-            self.base.learn(&x, &taught);
+            self.base.learn(&taught, &self.examples);
         }
     }
+}
+
+/// What a refit is fitted to.
+#[derive(Debug, Clone)]
+pub struct Examples {
+    /// By the offset of their first verdict.
+    pub labelled: Vec<Example>,
+    /// Unlabelled events, the oldest first.
+    pub background: Vec<Arc<Encoded>>,
+    /// The models that learn from labels, as they are.
+    pub models: Vec<Model>,
+    /// Labelled normals, which say how little the unlabelled ones weigh.
+    pub normals: u64,
+    /// The label-log offset before which all of these stand.
+    pub through: i64,
 }

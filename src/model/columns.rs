@@ -87,6 +87,17 @@ impl Columns {
         places.collect::<BTreeSet<_>>().into_iter().map(without).collect()
     }
 
+    /// By how much a label learner's `margin` falls when a column is missing, for each in the query's order. `margin` is asked without the column at this
+    /// place among the numbers and then the categories.
+    pub(super) fn falls_of_learner(&self, margin: impl Fn(Option<usize>) -> f64) -> Vec<(usize, f64)> {
+        let whole = margin(None);
+        let columns = self.numbers.iter().chain(&self.categories).enumerate();
+        let mut falls: Vec<(usize, f64)> =
+            columns.map(|(place, (column, _))| (*column, whole - margin(Some(place)))).collect();
+        falls.sort_by_key(|(column, _)| *column);
+        falls
+    }
+
     /// Where the numbers called `names` stand among the values; with no names, every value.
     pub(super) fn targets(&self, model: &str, names: &[String]) -> Result<Vec<u32>, ModelError> {
         if names.is_empty() {

@@ -1,11 +1,11 @@
-//! `logistic_regression` and the linear `svm`: one online update over scaled numbers and one-hot buckets; `loss` tells them apart.
+//! `logistic_regression`, the linear `svm` and `linear_regression` on the label: one online update over scaled numbers and one-hot buckets; `loss` tells
+//! them apart.
 
 use serde::{Deserialize, Serialize};
 
 use super::encode::{BUCKET_MISSING, BUCKETS, Encoded};
-use super::loss::{Loss, sigmoid};
+use super::loss::Loss;
 use super::moments::Moments;
-use super::{Label, Lesson};
 
 /// A linear model f(x) = w z + b of labels, higher for an anomaly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,8 +16,6 @@ pub struct Linear {
     weights: Vec<f64>,
     /// The sum of squared pushes on each weight (Duchi, Hazan, Singer 2011).
     squares: Vec<f64>,
-    normals: u64,
-    anomalies: u64,
 }
 
 impl Linear {
@@ -28,24 +26,13 @@ impl Linear {
             scaling: vec![Moments::default(); numbers],
             weights: vec![0.0; inputs],
             squares: vec![0.0; inputs],
-            normals: 0,
-            anomalies: 0,
         }
-    }
-
-    /// Labelled normals and anomalies learned.
-    pub(crate) fn labels(&self) -> (u64, u64) {
-        (self.normals, self.anomalies)
     }
 
     pub(crate) fn margin(&self, encoded: &Encoded) -> f64 {
         let mut sum = 0.0;
         self.each_input(encoded, |i, x| sum += self.weights[i] * x);
         sum
-    }
-
-    pub(crate) fn probability(&self, encoded: &Encoded) -> f64 {
-        sigmoid(self.margin(encoded))
     }
 
     /// The terms of the margin: one per number, then one per category. What is missing is the bias.
@@ -73,50 +60,92 @@ impl Linear {
         all
     }
 
-    pub(crate) fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
-        let (label, weight) = match lesson {
-            Lesson::Event | Lesson::Leaked => return,
-            Lesson::Scale => return self.learn_scale(encoded),
-            Lesson::Background { weight } => (Label::Normal, weight),
-            Lesson::Label { label, weight } => {
-                match label {
-                    Label::Normal => self.normals += 1,
-                    Label::Anomaly => self.anomalies += 1,
-                }
-                (label, weight)
-            }
-        };
-        self.learn_scale(encoded);
-        if weight > 0.0 {
-            self.update(encoded, if label == Label::Anomaly { 1.0 } else { -1.0 }, weight);
-        }
-    }
-
-    fn learn_scale(&mut self, encoded: &Encoded) {
+    pub(crate) fn learn_scale(&mut self, encoded: &Encoded) {
         for (scale, &x) in self.scaling.iter_mut().zip(&encoded.values) {
             scale.learn_value(x);
         }
     }
 
-    fn update(&mut self, encoded: &Encoded, y: f64, weight: f64) {
-        let m = y * self.margin(encoded);
+    /// The inputs of an event that are not zero: (index of the weight, value), in a fixed order.
+    pub(crate) fn inputs(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
+        let mut inputs = Vec::with_capacity(self.scaling.len() + encoded.buckets.len() + 1);
+        self.each_input(encoded, |i, x| inputs.push((i, x)));
+        inputs
+    }
+
+    /// f(x) of these inputs.
+    pub(crate) fn sum(&self, inputs: &[(usize, f64)]) -> f64 {
+        inputs.iter().map(|(i, x)| self.weights[*i] * x).sum()
+    }
+
+    /// Learns one event of class `y` (+1 an anomaly, -1 normal) by its inputs and what they [add up](Self::sum) to.
+    pub(crate) fn update(&mut self, inputs: &[(usize, f64)], sum: f64, y: f64, weight: f64) {
+        let m = y * sum;
         let push = self.loss.push(m);
         if push == 0.0 {
             return;
         }
-        let mut inputs = Vec::with_capacity(self.scaling.len() + encoded.buckets.len() + 1);
-        self.each_input(encoded, |i, x| inputs.push((i, x)));
         let mut reach = 0.0;
-        for &(i, x) in &inputs {
+        for &(i, x) in inputs {
             self.squares[i] += weight * (push * x) * (push * x);
             reach += self.rate(i) * x * x;
         }
         if reach > 0.0 {
             let step = y * (self.loss.after(m, weight * reach) - m) / reach;
-            for &(i, x) in &inputs {
+            for &(i, x) in inputs {
                 self.weights[i] += step * self.rate(i) * x;
             }
         }
+    }
+
+    /// This model with weights that were fitted elsewhere: (index of the weight, value). The others are 0. What its examples have pushed so far says how
+    /// fast it goes on learning.
+    #[must_use]
+    pub(crate) fn refitted<'a>(
+        &self,
+        weights: impl Iterator<Item = (usize, f64)>,
+        examples: impl Iterator<Item = (&'a Encoded, f64)>,
+    ) -> Self {
+        let mut fitted = Self { squares: vec![0.0; self.squares.len()], weights: vec![0.0; self.weights.len()], ..self.clone() };
+        weights.for_each(|(i, weight)| fitted.weights[i] = weight);
+        for (encoded, y) in examples {
+            let inputs = fitted.inputs(encoded);
+            let push = fitted.loss.push(y * fitted.sum(&inputs));
+            inputs.iter().for_each(|(i, x)| fitted.squares[*i] += (push * x) * (push * x));
+        }
+        fitted
+    }
+
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.loss == other.loss && self.scaling.len() == other.scaling.len() && self.weights.len() == other.weights.len()
+    }
+
+    pub(crate) fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// The number at this place on the scale that its weight is for.
+    pub(crate) fn scaled(&self, place: usize, x: f64) -> f64 {
+        self.scaling[place].standardised(x)
+    }
+
+    /// Where the weights of the numbers stand, and then those of these buckets.
+    pub(crate) fn places<'a>(&self, buckets: &'a [(Option<usize>, u32)]) -> impl Iterator<Item = usize> + 'a {
+        let numbers = self.scaling.len();
+        (0..numbers).chain(buckets.iter().map(move |(_, bucket)| numbers + *bucket as usize))
+    }
+
+    pub(crate) fn bias_place(&self) -> usize {
+        self.weights.len() - 1
+    }
+
+    pub(crate) fn scaling(&self) -> &[Moments] {
+        &self.scaling
+    }
+
+    /// By number, by bucket, and at last the bias.
+    pub(crate) fn weights(&self) -> &[f64] {
+        &self.weights
     }
 
     fn rate(&self, i: usize) -> f64 {

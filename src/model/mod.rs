@@ -9,7 +9,9 @@ mod columns;
 mod encode;
 mod entity;
 mod forest;
+mod kernel;
 mod kth;
+mod learner;
 mod linear;
 mod loss;
 mod marginal;
@@ -17,20 +19,27 @@ mod matrix;
 mod moments;
 mod neighbours;
 mod one_class;
+mod platt;
 mod regression;
 mod sample;
 mod spec;
+mod trees;
 
 pub use columns::Columns;
 pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
 pub use entity::EntityMoments;
 pub use forest::Forest;
+pub use kernel::{KernelMachine, KernelSettings, Shape};
+pub use learner::{Form, Learner};
 pub use linear::Linear;
+pub(crate) use loss::Loss;
 pub use marginal::Marginal;
 pub use neighbours::{Neighbours, ROWS_NEAR, Reach};
 pub use one_class::{NU, OneClassSvm};
+pub use platt::Platt;
 pub use regression::Regression;
 pub use spec::{Kernel, Kind, ModelError, ModelSpec, Scope};
+pub use trees::{Branch, TreeInput, Trees};
 
 /// A verdict on one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,8 +106,8 @@ pub enum Model {
     IsolationForest(Columns, Forest),
     Marginal(Columns, Marginal),
     OneClassSvm(Columns, OneClassSvm),
-    LogisticRegression(Columns, Linear),
-    Svm(Columns, Linear),
+    /// `logistic_regression`, `svm`, `extra_trees`, and `linear_regression` on the label.
+    Labelled(Columns, Learner),
 }
 
 impl Model {
@@ -107,6 +116,8 @@ impl Model {
     pub fn new(spec: &ModelSpec, columns: &[Column]) -> Result<Self, ModelError> {
         let columns = Columns::new(spec, columns)?;
         let (numbers, categories, width) = (columns.numbers.len(), columns.categories.len(), columns.width());
+        let linear = |loss| Form::Linear(Linear::new(loss, numbers, categories));
+        let labelled = |columns, form| Model::Labelled(columns, Learner::new(form));
         Ok(match &spec.kind {
             Kind::LinearRegression { targets } => {
                 let targets = columns.targets(&spec.name, targets)?;
@@ -116,12 +127,13 @@ impl Model {
             Kind::IsolationForest => Model::IsolationForest(columns, Forest::new(width)),
             Kind::Marginal => Model::Marginal(columns, Marginal::new(width, numbers..numbers + categories)),
             Kind::OneClassSvm { nu } => Model::OneClassSvm(columns, OneClassSvm::new(width, *nu)),
-            Kind::LogisticRegression => {
-                Model::LogisticRegression(columns, Linear::new(loss::Loss::Logistic, numbers, categories))
+            Kind::LogisticRegression => labelled(columns, linear(Loss::Logistic)),
+            Kind::Svm { kernel: Kernel::Linear } => labelled(columns, linear(Loss::Hinge)),
+            Kind::LabelRegression => labelled(columns, linear(Loss::Squared)),
+            Kind::Svm { kernel: Kernel::Curved(settings) } => {
+                labelled(columns, Form::Kernel(KernelMachine::new(*settings, numbers, categories)))
             }
-            Kind::Svm { kernel: Kernel::Linear } => {
-                Model::Svm(columns, Linear::new(loss::Loss::Hinge, numbers, categories))
-            }
+            Kind::ExtraTrees => labelled(columns, Form::Trees(None)),
         })
     }
 
@@ -133,9 +145,29 @@ impl Model {
             Model::IsolationForest(_, model) => model.reseed(draw),
             Model::Marginal(_, model) => model.reseed(draw),
             Model::OneClassSvm(_, model) => model.reseed(draw),
-            Model::LinearRegression(..) | Model::LogisticRegression(..) | Model::Svm(..) => {}
+            Model::LinearRegression(..) | Model::Labelled(..) => {}
         }
         self
+    }
+
+    /// This model in a form that was fitted to labels elsewhere. A detector stays as it is.
+    #[must_use]
+    pub fn refitted(&self, form: &Form, calibration: &Platt) -> Self {
+        match self {
+            Model::Labelled(columns, model) => {
+                Model::Labelled(columns.clone(), model.refitted(form.clone(), calibration.clone()))
+            }
+            detector => detector.clone(),
+        }
+    }
+
+    /// The label learner in it.
+    #[must_use]
+    pub fn learner(&self) -> Option<&Learner> {
+        match self {
+            Model::Labelled(_, learner) => Some(learner),
+            _ => None,
+        }
     }
 
     #[must_use]
@@ -146,7 +178,7 @@ impl Model {
             | Model::IsolationForest(..)
             | Model::Marginal(..)
             | Model::OneClassSvm(..) => LearnsFrom::Events,
-            Model::LogisticRegression(..) | Model::Svm(..) => LearnsFrom::Labels,
+            Model::Labelled(..) => LearnsFrom::Labels,
         }
     }
 
@@ -162,7 +194,7 @@ impl Model {
     }
 
     /// Higher is stranger; always finite. Regression: the largest squared residual over its variance, at least 0. Label learners: the
-    /// signed distance f(x), positive for an anomaly; for logistic regression these are log odds.
+    /// signed distance f(x), positive for an anomaly; for logistic regression and trees these are log odds.
     #[must_use]
     pub fn strangeness(&self, encoded: &Encoded) -> f64 {
         match self {
@@ -171,7 +203,7 @@ impl Model {
             Model::IsolationForest(columns, model) => model.strangeness(columns.of(encoded)),
             Model::Marginal(columns, model) => model.strangeness(columns.of(encoded)),
             Model::OneClassSvm(columns, model) => model.strangeness(columns.of(encoded)),
-            Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.margin(encoded),
+            Model::Labelled(_, model) => model.margin(encoded),
         }
     }
 
@@ -179,7 +211,7 @@ impl Model {
     pub fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
         let (whole, leaked) = (lesson == Lesson::Event, lesson == Lesson::Leaked);
         match self {
-            Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.learn(encoded, lesson),
+            Model::Labelled(_, model) => model.learn(encoded, lesson),
             Model::LinearRegression(columns, model) if whole || leaked => model.learn(columns.of(encoded)),
             Model::OneClassSvm(columns, model) if whole || leaked => model.learn(columns.of(encoded)),
             Model::NearestNeighbours(columns, model) if whole => model.learn(columns.of(encoded)),
@@ -193,6 +225,13 @@ impl Model {
         }
     }
 
+    /// Learns a label that a label learner has counted already, before it took its form.
+    pub fn relearn(&mut self, encoded: &Encoded, label: Label) {
+        if let Model::Labelled(_, model) = self {
+            model.relearn(encoded, label);
+        }
+    }
+
     /// Events learned of those needed before its score means something; for label learners, classes labelled of two.
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -202,10 +241,7 @@ impl Model {
             Model::IsolationForest(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
             Model::Marginal(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
             Model::OneClassSvm(_, model) => Progress { seen: model.seen(), needed: EVENTS_MIN },
-            Model::LogisticRegression(_, model) | Model::Svm(_, model) => {
-                let (normals, anomalies) = model.labels();
-                Progress { seen: normals.min(1) + anomalies.min(1), needed: 2 }
-            }
+            Model::Labelled(_, model) => model.progress(),
         }
     }
 
@@ -219,17 +255,16 @@ impl Model {
     #[must_use]
     pub fn labels(&self) -> (u64, u64) {
         match self {
-            Model::LogisticRegression(_, model) | Model::Svm(_, model) => model.labels(),
+            Model::Labelled(_, model) => model.labels(),
             _ => (0, 0),
         }
     }
 
-    /// P(anomaly given features). For an `svm` it is the logistic link of its distance, which the hinge loss does not calibrate.
-    /// None for a detector.
+    /// P(anomaly given features), calibrated on what the model said before each label came. None for a detector, and while the model does not vote.
     #[must_use]
     pub fn probability(&self, encoded: &Encoded) -> Option<f64> {
         match self {
-            Model::LogisticRegression(_, model) | Model::Svm(_, model) => Some(model.probability(encoded)),
+            Model::Labelled(_, model) => self.votes().then(|| model.probability(encoded)),
             _ => None,
         }
     }
@@ -246,9 +281,7 @@ impl Model {
             Model::IsolationForest(columns, model) => columns.falls(columns.of(encoded), |x| model.strangeness(x)),
             Model::OneClassSvm(columns, model) => columns.falls(columns.of(encoded), |x| model.strangeness(x)),
             Model::Marginal(columns, model) => columns.summed(&model.terms(columns.of(encoded))),
-            Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => {
-                columns.summed(&model.terms(encoded))
-            }
+            Model::Labelled(columns, model) => model.contributions(columns, encoded),
         }
     }
 
@@ -276,7 +309,7 @@ impl Model {
                 })
                 .collect()
             }
-            Model::LogisticRegression(columns, model) | Model::Svm(columns, model) => {
+            Model::Labelled(columns, model) => {
                 let names = columns.numbers.iter().map(|(_, name)| name.as_str());
                 model.parameters(names)
             }

@@ -21,6 +21,11 @@ impl<const MEMORY: u32> Moments<MEMORY> {
         (ROUNDING * self.mean) * (ROUNDING * self.mean)
     }
 
+    /// Whether the values differ by more than rounding.
+    pub(super) fn varies(&self) -> bool {
+        self.variance > self.floor()
+    }
+
     /// The deviation in units of the running one, the value itself counted in: it cannot exceed sqrt(n + 1), so a value that a
     /// constant column never showed is very strange and not infinitely so. Squares do not overflow: |x| is at most 1e30.
     pub(super) fn scaled(&self, x: f64) -> f64 {

@@ -3,12 +3,14 @@
 use thiserror::Error;
 
 use super::entity::EntityMoments;
+use super::kernel::{KernelSettings, Shape};
 use super::neighbours::Reach;
 
 /// The kernel of an `svm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kernel {
     Linear,
+    Curved(KernelSettings),
 }
 
 /// What a configured model is.
@@ -32,6 +34,9 @@ pub enum Kind {
     Svm {
         kernel: Kernel,
     },
+    /// `linear_regression` with `target = "label"`.
+    LabelRegression,
+    ExtraTrees,
 }
 
 impl Kind {
@@ -39,13 +44,14 @@ impl Kind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Kind::LinearRegression { .. } => "linear_regression",
+            Kind::LinearRegression { .. } | Kind::LabelRegression => "linear_regression",
             Kind::NearestNeighbours { .. } => "nearest_neighbours",
             Kind::IsolationForest => "isolation_forest",
             Kind::Marginal => "marginal",
             Kind::OneClassSvm { .. } => "one_class_svm",
             Kind::LogisticRegression => "logistic_regression",
-            Kind::Svm { kernel: Kernel::Linear } => "svm",
+            Kind::Svm { .. } => "svm",
+            Kind::ExtraTrees => "extra_trees",
         }
     }
 }
@@ -78,11 +84,14 @@ impl ModelSpec {
             Kind::NearestNeighbours { reach: Reach::Count(count) } => format!(", neighbours = {count}"),
             Kind::NearestNeighbours { reach: Reach::Share(share) } => format!(", share = {share}"),
             Kind::OneClassSvm { nu } => format!(", nu = {nu}"),
+            Kind::LabelRegression => ", target = \"label\"".to_owned(),
+            Kind::Svm { kernel: Kernel::Curved(settings) } => settings.describe(),
             Kind::LinearRegression { .. }
             | Kind::IsolationForest
             | Kind::Marginal
             | Kind::LogisticRegression
-            | Kind::Svm { .. } => String::new(),
+            | Kind::ExtraTrees
+            | Kind::Svm { kernel: Kernel::Linear } => String::new(),
         };
         let scope = if self.scope == Scope::Entity { ", scope = \"entity\"" } else { "" };
         format!("{}{setting}{scope}", self.kind.name())
@@ -107,6 +116,17 @@ pub enum ModelError {
         EntityMoments::NUMBERS_MAX
     )]
     TooManyNumbers { model: String, numbers: usize },
+}
+
+impl KernelSettings {
+    fn describe(self) -> String {
+        let shape = match self.shape {
+            Shape::Rbf => "kernel = \"rbf\"".to_owned(),
+            Shape::Poly { degree } => format!("kernel = \"poly\", degree = {degree}"),
+        };
+        let gamma = self.gamma.map_or_else(String::new, |gamma| format!(", gamma = {gamma}"));
+        format!(", {shape}{gamma}, c = {}, support_vectors = {}", self.c, self.support_vectors_max)
+    }
 }
 
 fn suggestion(nearest: &Option<String>) -> String {

@@ -1,0 +1,88 @@
+//! The versions of one model: every refit that was promoted is one, and all of them go on learning, so that taking one back loses no label.
+
+use crate::model::{Encoded, Label, Lesson, Model};
+
+use super::entry::Fitted;
+use crate::quality::log_loss_of;
+
+/// The version of a model that was never refitted.
+pub const ONLINE: i64 = 0;
+/// Versions kept of one model: the online one, the one that scores, and the newest. Each costs what learning a label costs.
+const VERSIONS_MAX: usize = 4;
+
+/// One version of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// The offset of its promotion in the label log; [`ONLINE`] for the one that was never refitted.
+    pub version: i64,
+    pub model: Model,
+    /// Labels that came since it is there, and the sum of its log loss on them before it learned each.
+    pub labels: u64,
+    pub log_loss: f64,
+}
+
+/// The versions of one model, of which one scores.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Versions {
+    active: i64,
+    all: Vec<Version>,
+}
+
+impl Versions {
+    pub(super) fn new(model: Model) -> Self {
+        Self { active: ONLINE, all: vec![Version { version: ONLINE, model, labels: 0, log_loss: 0.0 }] }
+    }
+
+    /// The one that scores.
+    pub(super) fn active(&self) -> &Version {
+        let active = self.all.iter().find(|version| version.version == self.active);
+        active.expect("the version that scores is never forgotten")
+    }
+
+    /// Oldest first.
+    pub(super) fn all(&self) -> &[Version] {
+        &self.all
+    }
+
+    pub(super) fn learn(&mut self, x: &Encoded, lesson: Lesson) {
+        self.all.iter_mut().for_each(|version| version.model.learn(x, lesson));
+    }
+
+    /// Compares what each version says of an event with the verdict, which none of them has learned yet. P(anomaly) by the one that scores.
+    pub(super) fn judge(&mut self, x: &Encoded, label: Label) -> Option<f64> {
+        let mut said = None;
+        for version in &mut self.all {
+            let Some(probability) = version.model.probability(x) else { continue };
+            version.labels += 1;
+            version.log_loss += log_loss_of(probability, label == Label::Anomaly);
+            if version.version == self.active {
+                said = Some(probability);
+            }
+        }
+        said
+    }
+
+    /// Puts a fitted model in charge, after it has learned the labels that came while it was fitted.
+    pub(super) fn promote<'a>(
+        &mut self,
+        version: i64,
+        fitted: &Fitted,
+        missed: impl Iterator<Item = (&'a Encoded, Label)>,
+    ) {
+        let mut model = self.active().model.refitted(&fitted.form, &fitted.calibration);
+        missed.for_each(|(x, label)| model.relearn(x, label));
+        self.all.push(Version { version, model, labels: 0, log_loss: 0.0 });
+        self.active = version;
+        if self.all.len() > VERSIONS_MAX {
+            // The first is the online one, and the last scores.
+            self.all.remove(1);
+        }
+    }
+
+    /// Puts a version in charge that is kept. Another one changes nothing.
+    pub(super) fn activate(&mut self, version: i64) {
+        if self.all.iter().any(|known| known.version == version) {
+            self.active = version;
+        }
+    }
+}
