@@ -41,4 +41,12 @@ pub enum Entry {
         event: EventKey,
         features: FeatureVector,
     },
+    /// A labelled event of an upload, which never went through Kafka. Rows of one upload come in growing order.
+    Example {
+        /// The upload's key: a row at or below the highest of its upload is the same row again.
+        upload: Arc<str>,
+        row: i64,
+        label: Label,
+        features: FeatureVector,
+    },
 }

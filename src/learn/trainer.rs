@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Unlabelled samples wait this long (in samples) for a label before they are learned as weak normals.
 const BACKGROUND_QUEUE: usize = 4_096;
+/// Uploads remembered by their highest row, some 100 bytes each. Beyond it the one that grew longest ago goes first: its rows would be learned anew.
+const UPLOADS_MAX: usize = 10_000;
 /// A weak normal weighs `BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + labelled normals)`.
 const BACKGROUND_WEIGHT: f64 = 20.0;
 
@@ -58,6 +60,8 @@ enum Taught {
     /// A background sample left the queue unlabelled.
     Background,
     Label(EventKey, Label, Arc<[f64]>),
+    /// A labelled event that no model had scored before: it says nothing of how models should be blended.
+    Example(Label),
 }
 
 #[derive(Debug, Clone)]
@@ -77,16 +81,21 @@ impl Student {
             }
             Taught::Label(_, label, surprises) => {
                 self.blend.learn(surprises, *label);
-                match label {
-                    Label::Normal => self.normals += 1,
-                    Label::Anomaly => self.anomalies += 1,
-                }
-                Lesson::Label { label: *label, weight: 1.0 }
+                self.count(*label)
             }
+            Taught::Example(label) => self.count(*label),
         };
         for model in &mut self.models {
             model.learn(x, lesson);
         }
+    }
+
+    fn count(&mut self, label: Label) -> Lesson {
+        match label {
+            Label::Normal => self.normals += 1,
+            Label::Anomaly => self.anomalies += 1,
+        }
+        Lesson::Label { label, weight: 1.0 }
     }
 }
 
@@ -103,6 +112,8 @@ pub struct Trainer {
     ledger: LinkedHashMap<EventKey, Verdict, FixedState>,
     background: VecDeque<(EventKey, Arc<Encoded>)>,
     background_through: BTreeMap<(Arc<str>, i32), i64>,
+    /// The highest row of each upload, the one that grew last at the end.
+    uploads: LinkedHashMap<Arc<str>, i64, FixedState>,
     labels_folded: u64,
     version: i64,
 }
@@ -131,6 +142,7 @@ impl Trainer {
             ledger: LinkedHashMap::with_hasher(FixedState::default()),
             background: VecDeque::new(),
             background_through: BTreeMap::new(),
+            uploads: LinkedHashMap::with_hasher(FixedState::default()),
             labels_folded: 0,
             version: 0,
         })
@@ -161,12 +173,18 @@ impl Trainer {
         self.labels_folded
     }
 
+    /// The highest row folded of each upload that is remembered.
+    pub fn uploads(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
+        self.uploads.iter().map(|(upload, row)| (upload.clone(), *row))
+    }
+
     /// Folds the entry at `offset`. What came twice changes nothing but the version; an unreadable record is `None`.
     pub fn fold(&mut self, offset: i64, entry: Option<Entry>) {
         debug_assert!(offset >= self.version, "the label log is folded in offset order");
         match entry {
             Some(Entry::Label(entry)) => self.fold_label(entry),
             Some(Entry::Background { event, features }) => self.fold_background(event, &features),
+            Some(Entry::Example { upload, row, label, features }) => self.fold_example(upload, row, label, &features),
             None => {}
         }
         self.version = offset + 1;
@@ -232,6 +250,20 @@ impl Trainer {
         {
             self.teach(x, Taught::Background);
         }
+    }
+
+    fn fold_example(&mut self, upload: Arc<str>, row: i64, label: Label, features: &FeatureVector) {
+        if self.uploads.get(&upload).is_some_and(|through| row <= *through) {
+            return;
+        }
+        // An insertion moves its key to the end.
+        self.uploads.insert(upload, row);
+        if self.uploads.len() > UPLOADS_MAX {
+            self.uploads.pop_front();
+        }
+        let x = Arc::new(self.hashing.encode(features));
+        self.teach(x, Taught::Example(label));
+        self.labels_folded += 1;
     }
 
     fn teach(&mut self, x: Arc<Encoded>, taught: Taught) {
