@@ -4,7 +4,7 @@
 use larum::cli::run;
 use larum::config::Config;
 use larum::draw::{Draw, Purpose};
-use larum::engine::{Blueprint, EngineLimits, Outcome, Partition, Scored, Snapshot};
+use larum::engine::{Blueprint, EngineLimits, Outcome, Partition, Scored, Snapshot, TrainingData};
 use larum::event::{FieldType, Record};
 use larum::learn::{Entry, EventKey, Globals, LabelEntry, LabelSource, Trainer, TrainerLimits};
 use larum::model::{Kind, Label, ModelSpec, Scope};
@@ -105,6 +105,37 @@ fn outcome_bits(outcome: &Outcome) -> u64 {
         }
     }
     xxh3_64(&bytes)
+}
+
+/// Late events, entities that are pushed out and windows that merge included.
+#[test]
+fn training_data_has_the_features_that_a_partition_gives_the_same_events() {
+    let limits = EngineLimits { entities_max: 5, window_rows_max: 40, ..EngineLimits::default() };
+    let Config { event, features, models, decision, seed, .. } = config();
+    let sql = features.sql.replace("FROM events", "FROM events WHERE region <> 'sa'");
+    let blueprint = Arc::new(Blueprint::new(&event, &sql, models, decision, seed, limits).unwrap());
+    let trainer = Trainer::new(&blueprint.models, blueprint.plan.columns(), TrainerLimits::default()).unwrap();
+    let globals = Arc::new(trainer.globals());
+    let mut partition = Partition::new(blueprint.clone(), TOPIC, 0, PARTITIONS, START, globals);
+    let mut training = TrainingData::new(blueprint.clone());
+    let (mut same, mut filtered) = (0, 0);
+    for input in traffic(5, 6_000) {
+        let Ok(event) = blueprint.decoder.decode(TOPIC, 0, &input.record()) else { continue };
+        let bits = |x: &f64| x.to_bits();
+        match (partition.handle_event(input.offset, &event), training.features(&event)) {
+            (Outcome::Scored(scored), Some(features)) => {
+                let expected = &scored.prediction.features;
+                assert!(expected.numbers.iter().map(bits).eq(features.numbers.iter().map(bits)), "{}", input.offset);
+                assert_eq!(expected.categories, features.categories, "{}", input.offset);
+                same += 1;
+            }
+            (Outcome::Filtered, None) => filtered += 1,
+            (outcome, features) => panic!("{outcome:?} {features:?}"),
+        }
+    }
+    let counters = partition.counters;
+    assert!(same > 3_000 && filtered > 50, "{same} {filtered}");
+    assert!(counters.late > 50 && counters.entities_evicted > 50 && counters.window_rows_merged > 50, "{counters:?}");
 }
 
 /// What the store holds of one partition: each snapshot replaces the state and changes some entities.

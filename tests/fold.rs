@@ -211,6 +211,72 @@ fn a_background_sample_at_or_below_the_highest_offset_is_dropped() {
     }
 }
 
+fn example(upload: &str, row: i64) -> Entry {
+    let i = row.cast_unsigned();
+    Entry::Example { upload: upload.into(), row, label: truth(i), features: features(i) }
+}
+
+#[test]
+fn a_row_at_or_below_the_highest_of_its_upload_is_dropped() {
+    let rows: Vec<Entry> = (0..200).map(|row| example("a", row)).collect();
+    let once = folded(&rows);
+    assert_eq!(once.labels_folded, 200);
+    assert!(once.anomalies > 20 && once.anomalies + once.normals == 200 && once.models.iter().all(Model::votes));
+    let whole: Vec<Entry> = rows.iter().chain(&rows).cloned().collect();
+    let each: Vec<Entry> = rows.iter().flat_map(|entry| [entry.clone(), entry.clone()]).collect();
+    // Killed after 120 rows, and sent from the first one again.
+    let again: Vec<Entry> = rows[..120].iter().chain(&rows).cloned().collect();
+    for (name, twice) in [("whole", whole), ("each", each), ("again", again)] {
+        let globals = folded(&twice);
+        assert!(bits(&globals) == bits(&once) && globals.labels_folded == 200, "{name}");
+    }
+    // Rows that were refused or filtered leave holes; the same rows under another key are other rows.
+    let other: Vec<Entry> = rows.iter().cloned().chain((0..200).map(|row| example("b", row))).collect();
+    let globals = folded(&other);
+    assert_eq!((globals.labels_folded, globals.normals), (400, 2 * once.normals));
+}
+
+#[test]
+fn two_uploads_are_told_apart_row_by_row() {
+    let (mut interleaved, mut trainer) = (Vec::new(), trainer(TrainerLimits::default()));
+    for row in 0..50 {
+        // Each comes twice, and the second time behind rows of the other.
+        interleaved.extend([
+            example("a", row),
+            example("b", 1_000 + row),
+            example("a", row),
+            example("b", 1_000 + row),
+        ]);
+    }
+    fold(&mut trainer, &interleaved);
+    let each_once: Vec<Entry> = (0..50).flat_map(|row| [example("a", row), example("b", 1_000 + row)]).collect();
+    assert!(bits(&trainer.globals()) == bits(&folded(&each_once)));
+    assert_eq!(trainer.uploads().collect::<Vec<_>>(), [("a".into(), 49), ("b".into(), 1_049)]);
+}
+
+#[test]
+fn an_example_teaches_the_models_as_a_label_does_and_the_blend_nothing() {
+    let mut reference = Reference::new();
+    let examples: Vec<Entry> = (0..60).map(|row| example("a", row)).collect();
+    (0..60).for_each(|i| reference.verdict(i, truth(i)));
+    let taught = folded(&examples);
+    assert!(models_bits(&taught.models) == models_bits(&reference.models));
+    assert_eq!(taught.shares, folded(&[]).shares);
+
+    // Labels of scored events come after: the blend learns these alone, and a correction folds the examples again.
+    let mut log = examples;
+    for i in 100..160 {
+        log.push(label(i, if i == 130 { other(truth(i)) } else { truth(i) }, i.cast_signed()));
+        reference.verdict(i, truth(i));
+    }
+    log.push(label(130, truth(130), 1_000));
+    let globals = folded(&log);
+    assert!(models_bits(&globals.models) == models_bits(&reference.models));
+    assert_eq!(globals.shares, folded(&log[60..]).shares);
+    assert!(globals.shares != taught.shares);
+    assert_eq!((globals.anomalies + globals.normals, globals.labels_folded), (120, 121));
+}
+
 /// The lessons that a log comes to, learned by models of its own.
 struct Reference {
     models: Vec<Model>,
@@ -312,7 +378,7 @@ fn beyond_the_ledger_a_label_is_not_remembered() {
 fn small_bounds_break_nothing_and_shares_add_up_to_1() {
     let log = log(3_000);
     for (ledger_max, lessons_max) in [(0, 0), (1, 1), (3, 40), (40, 3), (1_000, 1_000)] {
-        let mut trainer = trainer(TrainerLimits { ledger_max, lessons_max });
+        let mut trainer = trainer(TrainerLimits { ledger_max, lessons_max, ..TrainerLimits::default() });
         for entry in &log {
             trainer.fold(trainer.version(), Some(entry.clone()));
             let globals = trainer.globals();

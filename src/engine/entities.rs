@@ -99,6 +99,12 @@ impl Entities {
         changes
     }
 
+    /// Where no snapshot will ask what changed: nothing is remembered of it.
+    pub(super) fn forget_changes(&mut self) {
+        self.dirty.clear();
+        self.gone.clear();
+    }
+
     /// Takes up entities saved earlier; they come in the order in which they were last seen.
     pub(super) fn restore(&mut self, name: Box<str>, last_seen: i64, kept: Kept) {
         self.by_name.insert(name, Entity { kept, last_seen, dirty: false });

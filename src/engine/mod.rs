@@ -8,8 +8,10 @@ mod entities;
 mod outcome;
 mod partition;
 mod snapshot;
+mod training_data;
 
 pub use blueprint::{Blueprint, BlueprintError, EngineLimits};
 pub use outcome::{Counters, Outcome, Prediction, Scored, Warmup};
 pub use partition::Partition;
 pub use snapshot::{RestoreError, Snapshot};
+pub use training_data::TrainingData;

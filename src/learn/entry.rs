@@ -53,6 +53,14 @@ pub enum Entry {
         model: String,
         version: i64,
     },
+    /// A labelled event of an upload, which never went through Kafka. Rows of one upload come in growing order.
+    Example {
+        /// The upload's key: a row at or below the highest of its upload is the same row again.
+        upload: Arc<str>,
+        row: i64,
+        label: Label,
+        features: FeatureVector,
+    },
 }
 
 /// A form that was fitted to labels at once, and its calibration on labels that it had not seen.

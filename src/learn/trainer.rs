@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Unlabelled samples wait this long (in samples) for a label before they are learned as weak normals.
 const BACKGROUND_QUEUE: usize = 4_096;
+/// Uploads remembered by their highest row, some 100 bytes each. Beyond it the one that grew longest ago goes first: its rows would be learned anew.
+const UPLOADS_MAX: usize = 10_000;
 /// A weak normal weighs `BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + labelled normals)`.
 pub(super) const BACKGROUND_WEIGHT: f64 = 20.0;
 
@@ -76,7 +78,6 @@ enum Taught {
     Background(Arc<Encoded>),
     Label {
         offset: i64,
-        event: EventKey,
         x: Arc<Encoded>,
         label: Label,
         surprises: Arc<[f64]>,
@@ -113,6 +114,7 @@ impl Student {
                 self.each(x, Lesson::Background { weight });
             }
             Taught::Label { x, label, surprises, .. } => {
+                // A labelled event of an upload comes without surprises: it says nothing of how models should be blended.
                 self.blend.learn(surprises, *label);
                 match label {
                     Label::Normal => self.normals += 1,
@@ -155,6 +157,8 @@ pub struct Trainer {
     ledger: LinkedHashMap<EventKey, Verdict, FixedState>,
     background: VecDeque<(EventKey, Arc<Encoded>)>,
     background_through: BTreeMap<(Arc<str>, i32), i64>,
+    /// The highest row of each upload, the one that grew last at the end.
+    uploads: LinkedHashMap<Arc<str>, i64, FixedState>,
     labels_folded: u64,
     version: i64,
 }
@@ -186,6 +190,7 @@ impl Trainer {
             ledger: LinkedHashMap::with_hasher(FixedState::default()),
             background: VecDeque::new(),
             background_through: BTreeMap::new(),
+            uploads: LinkedHashMap::with_hasher(FixedState::default()),
             labels_folded: 0,
             version: 0,
         })
@@ -235,6 +240,11 @@ impl Trainer {
         self.labels_folded
     }
 
+    /// The highest row folded of each upload that is remembered.
+    pub fn uploads(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
+        self.uploads.iter().map(|(upload, row)| (upload.clone(), *row))
+    }
+
     /// Folds the entry at `offset`. What came twice changes nothing but the version; an unreadable record is `None`.
     pub fn fold(&mut self, offset: i64, entry: Option<Entry>) {
         debug_assert!(offset >= self.version, "the label log is folded in offset order");
@@ -253,6 +263,7 @@ impl Trainer {
                     self.labels_folded += 1;
                 }
             }
+            Some(Entry::Example { upload, row, label, features }) => self.fold_example(offset, upload, row, label, &features),
             None => {}
         }
         self.version = offset + 1;
@@ -288,8 +299,8 @@ impl Trainer {
 
     fn teach_label(&mut self, offset: i64, entry: LabelEntry) {
         let x = Arc::new(self.hashing.encode(&entry.features));
-        let LabelEntry { event, label, surprises, .. } = entry;
-        self.teach(Taught::Label { offset, event, x, label, surprises: surprises.into() });
+        let LabelEntry { label, surprises, .. } = entry;
+        self.teach(Taught::Label { offset, x, label, surprises: surprises.into() });
         self.labels_folded += 1;
     }
 
@@ -343,6 +354,20 @@ impl Trainer {
         {
             self.teach(Taught::Background(x));
         }
+    }
+
+    fn fold_example(&mut self, offset: i64, upload: Arc<str>, row: i64, label: Label, features: &FeatureVector) {
+        if self.uploads.get(&upload).is_some_and(|through| row <= *through) {
+            return;
+        }
+        // An insertion moves its key to the end.
+        self.uploads.insert(upload, row);
+        if self.uploads.len() > UPLOADS_MAX {
+            self.uploads.pop_front();
+        }
+        let x = Arc::new(self.hashing.encode(features));
+        self.teach(Taught::Label { offset, x, label, surprises: Arc::default() });
+        self.labels_folded += 1;
     }
 
     fn teach(&mut self, taught: Taught) {

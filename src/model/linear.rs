@@ -66,6 +66,11 @@ impl Linear {
         }
     }
 
+    /// A model of these values: by number, by bucket (if there are categories), and at last the bias.
+    pub(super) fn of(loss: Loss, scaling: Vec<Moments>, weights: Vec<f64>, squares: Vec<f64>) -> Self {
+        Self { loss, scaling, weights, squares }
+    }
+
     /// The inputs of an event that are not zero: (index of the weight, value), in a fixed order.
     pub(crate) fn inputs(&self, encoded: &Encoded) -> Vec<(usize, f64)> {
         let mut inputs = Vec::with_capacity(self.scaling.len() + encoded.buckets.len() + 1);
@@ -139,12 +144,17 @@ impl Linear {
         self.weights.len() - 1
     }
 
-    pub(crate) fn scaling(&self) -> &[Moments] {
+    pub(super) fn scaling(&self) -> &[Moments] {
         &self.scaling
     }
 
+    /// In the order of the weights.
+    pub(super) fn squares(&self) -> &[f64] {
+        &self.squares
+    }
+
     /// By number, by bucket, and at last the bias.
-    pub(crate) fn weights(&self) -> &[f64] {
+    pub(super) fn weights(&self) -> &[f64] {
         &self.weights
     }
 

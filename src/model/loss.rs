@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// A loss of the margin m = y f(x), with y = +1 for an anomaly and -1 for a normal event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Loss {
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
     /// ln(1 + exp(-m))
     Logistic,
     /// max(0, 1 - m)
@@ -15,15 +16,6 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
-    /// The loss at margin `m`.
-    pub(crate) fn of(self, m: f64) -> f64 {
-        match self {
-            Loss::Logistic => libm::log1p(libm::exp(-m.abs())) + (-m).max(0.0),
-            Loss::Hinge => (1.0 - m).max(0.0),
-            Loss::Squared => 0.5 * (1.0 - m) * (1.0 - m),
-        }
-    }
-
     /// -d loss / d m: how hard an example at margin `m` pushes. From 0 to 1, but for the squared loss: that pulls back what is beyond 1.
     pub(crate) fn push(self, m: f64) -> f64 {
         match self {
@@ -72,6 +64,17 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Loss {
+        /// The loss at margin `m`.
+        pub(crate) fn of(self, m: f64) -> f64 {
+            match self {
+                Loss::Logistic => libm::log1p(libm::exp(-m.abs())) + (-m).max(0.0),
+                Loss::Hinge => (1.0 - m).max(0.0),
+                Loss::Squared => 0.5 * (1.0 - m) * (1.0 - m),
+            }
+        }
+    }
 
     const LOSSES: [Loss; 3] = [Loss::Logistic, Loss::Hinge, Loss::Squared];
 

@@ -6,6 +6,7 @@ use crate::draw::Draw;
 use crate::features::Column;
 
 mod columns;
+mod description;
 mod encode;
 mod entity;
 mod forest;
@@ -26,13 +27,14 @@ mod spec;
 mod trees;
 
 pub use columns::Columns;
+pub use description::Description;
 pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
 pub use entity::EntityMoments;
 pub use forest::Forest;
-pub use kernel::{KernelMachine, KernelSettings, Shape};
+pub use kernel::{KernelMachine, KernelSettings, Shape, SupportVector};
 pub use learner::{Form, Learner};
 pub use linear::Linear;
-pub(crate) use loss::Loss;
+pub use loss::Loss;
 pub use marginal::Marginal;
 pub use neighbours::{Neighbours, ROWS_NEAR, Reach};
 pub use one_class::{NU, OneClassSvm};

@@ -6,6 +6,7 @@ use super::encode::Encoded;
 
 /// What the trees read of an event, in the order of their inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TreeInput {
     /// The number at this place; `missing` stands in where it is missing.
     Number { place: usize, missing: f64 },
@@ -21,11 +22,23 @@ struct Node {
     input: u32,
 }
 
-/// A tree before it is laid out: a leaf, or a split.
-#[derive(Debug, Clone, PartialEq)]
+/// A tree before it is laid out: a leaf, which is a share of anomalies, or a split at an input's threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Branch {
     Leaf(f64),
     Split { input: usize, threshold: f64, below: Box<Branch>, above: Box<Branch> },
+}
+
+impl Branch {
+    pub(crate) fn reads_only(&self, inputs: usize) -> bool {
+        match self {
+            Branch::Leaf(share) => (0.0..=1.0).contains(share),
+            Branch::Split { input, threshold, below, above } => {
+                *input < inputs && threshold.is_finite() && below.reads_only(inputs) && above.reads_only(inputs)
+            }
+        }
+    }
 }
 
 /// A forest whose mean leaf is the share of anomalies.

@@ -1,6 +1,7 @@
-//! The rows of a replayed file: CSV or NDJSON, plain or gzip, with the columns that are no features set apart.
+//! The rows of a file: CSV or NDJSON, plain or gzip, with the columns that are no features set apart.
 
 use super::inferred::{self, Inferred};
+use super::lines::Lines;
 use crate::event::{Decoder, Event, EventSpec, Field, FieldType, Reason, Record, Rejection, Value};
 use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
@@ -31,6 +32,14 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InputError(String);
+
+/// A line of a file that holds a row: the row, or why it is none.
+#[derive(Debug)]
+pub struct Line {
+    /// From 1: where the row begins. A quoted cell may hold further lines.
+    pub number: u64,
+    pub row: Result<Row, String>,
+}
 
 /// One row, not yet an event.
 #[derive(Debug)]
@@ -120,15 +129,18 @@ fn file_time(cell: &str) -> Option<i64> {
     Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
 }
 
+type CsvReader = csv::Reader<Lines<Box<dyn Read + Send>>>;
+
 enum Rows {
-    Csv { reader: Box<csv::Reader<Box<dyn Read>>>, header: Arc<BTreeMap<String, usize>>, cells: csv::StringRecord },
-    Json { reader: Box<dyn BufRead>, line: String },
+    Csv { reader: Box<CsvReader>, header: Arc<BTreeMap<String, usize>>, cells: csv::StringRecord },
+    Json { reader: Box<dyn BufRead + Send>, text: Vec<u8>, number: u64, renamed: Vec<(String, String)> },
 }
 
 /// An opened file.
 pub struct Input {
     rows: Rows,
     label: Option<String>,
+    row_bytes_max: usize,
     bytes: Arc<AtomicU64>,
     bytes_total: u64,
 }
@@ -179,19 +191,25 @@ impl Source {
         Ok(Self { file, name })
     }
 
-    fn reader(&self, bytes: &Arc<AtomicU64>) -> anyhow::Result<BufReader<Box<dyn Read>>> {
+    /// A file that is open already; `name` is what errors call it.
+    #[must_use]
+    pub fn of(file: File, name: &str) -> Self {
+        Self { file, name: name.into() }
+    }
+
+    fn reader(&self, bytes: &Arc<AtomicU64>) -> anyhow::Result<BufReader<Box<dyn Read + Send>>> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(0))?;
         let mut magic = [0; 2];
         let read = file.read(&mut magic)?;
         file.seek(SeekFrom::Start(0))?;
         let counted = BufReader::with_capacity(BUFFER, Counted { inner: file, bytes: bytes.clone() });
-        let reader: Box<dyn Read> =
+        let reader: Box<dyn Read + Send> =
             if read == 2 && magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(counted)) } else { Box::new(counted) };
         Ok(BufReader::with_capacity(BUFFER, reader))
     }
 
-    fn open_rows(&self, bytes: &Arc<AtomicU64>) -> anyhow::Result<Rows> {
+    fn open_rows(&self, bytes: &Arc<AtomicU64>, row_bytes_max: usize) -> anyhow::Result<Rows> {
         let mut reader = self.reader(bytes)?;
         let start = reader.fill_buf().with_context(|| format!("cannot read {:?}", self.name))?;
         let first = start.iter().find(|byte| !byte.is_ascii_whitespace() && ![0xef, 0xbb, 0xbf].contains(*byte));
@@ -199,9 +217,10 @@ impl Source {
             bail!("{:?} is empty", self.name);
         }
         if first == Some(&b'{') {
-            return Ok(Rows::Json { reader: Box::new(reader), line: String::new() });
+            return Ok(Rows::Json { reader: Box::new(reader), text: Vec::new(), number: 0, renamed: Vec::new() });
         }
-        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(Box::new(reader) as Box<dyn Read>);
+        let lines = Lines::new(Box::new(reader) as Box<dyn Read + Send>, row_bytes_max);
+        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(lines);
         let names = reader.headers().with_context(|| format!("{:?} has no header", self.name))?.clone();
         let mut header = BTreeMap::new();
         for (at, name) in names.iter().enumerate() {
@@ -216,14 +235,23 @@ impl Source {
     /// # Errors
     /// When the file cannot be read, or a named column is not in it.
     pub fn rows(&self, options: &Options) -> anyhow::Result<Input> {
+        self.rows_within(options, usize::MAX)
+    }
+
+    /// The same, and a row of more bytes is refused.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a named column is not in it.
+    pub fn rows_within(&self, options: &Options, row_bytes_max: usize) -> anyhow::Result<Input> {
         let bytes = Arc::new(AtomicU64::new(0));
-        let rows = self.open_rows(&bytes)?;
+        let rows = self.open_rows(&bytes, row_bytes_max)?;
         if let Rows::Csv { header, .. } = &rows {
             for (name, flag) in special(options) {
                 self.must_have(header.keys().map(String::as_str), name, flag)?;
             }
         }
-        Ok(Input { rows, label: options.label.clone(), bytes, bytes_total: self.file.metadata()?.len() })
+        let bytes_total = self.file.metadata()?.len();
+        Ok(Input { rows, label: options.label.clone(), row_bytes_max, bytes, bytes_total })
     }
 
     fn must_have<'a>(
@@ -246,13 +274,15 @@ impl Source {
     pub fn infer(&self, options: &Options, limits: &EventSpec) -> anyhow::Result<Inferred> {
         let bytes = Arc::new(AtomicU64::new(0));
         let mut span = Span::default();
-        let kinds = match self.open_rows(&bytes)? {
+        let kinds = match self.open_rows(&bytes, usize::MAX)? {
             Rows::Csv { mut reader, header, mut cells } => {
                 let time = options.time.as_ref().and_then(|name| header.get(name).copied());
                 let mut order: Vec<(&String, usize)> = header.iter().map(|(name, at)| (name, *at)).collect();
                 order.sort_by_key(|(_, at)| *at);
                 let mut values = vec![Values::default(); order.len()];
-                while reader.read_record(&mut cells).with_context(|| format!("cannot read {:?}", self.name))? {
+                let what = || format!("cannot read {:?}", self.name);
+                while let Some((number, read)) = read_record(&mut reader, &mut cells).with_context(what)? {
+                    read.map_err(|reason| in_line(number, &reason)).with_context(what)?;
                     for (cell, values) in cells.iter().zip(&mut values) {
                         values.see(cell);
                     }
@@ -339,7 +369,7 @@ impl Span {
 
 /// The types that most values of the flat fields of NDJSON have, in the order in which they appear. Nested values are no features. Extends `span` by the field `time`.
 fn infer_json(
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
     time: Option<&str>,
     span: &mut Span,
 ) -> anyhow::Result<Vec<(String, FieldType)>> {
@@ -381,55 +411,149 @@ impl Input {
         self.bytes_total
     }
 
+    /// Has `field` read from the column of another name. Its own column, if there is one, is not looked at.
+    pub fn rename(&mut self, column: &str, field: &str) {
+        match &mut self.rows {
+            Rows::Csv { header, .. } => {
+                if let Some(&at) = header.get(column) {
+                    Arc::make_mut(header).insert(field.to_owned(), at);
+                }
+            }
+            Rows::Json { renamed, .. } => renamed.push((column.to_owned(), field.to_owned())),
+        }
+    }
+
     /// # Errors
     /// When the file is no CSV (a row of another length), or its truth is neither 0 nor 1.
     pub fn next_row(&mut self) -> anyhow::Result<Option<Row>> {
+        let Some(Line { number, row }) = self.next_line()? else { return Ok(None) };
+        row.map(Some).map_err(|reason| in_line(number, &reason).into())
+    }
+
+    /// The next row, or why it is none: reading goes on after a line that cannot be used.
+    ///
+    /// # Errors
+    /// When nothing more can be read: the disk fails, the gzip is broken, a quote is left open.
+    pub fn next_line(&mut self) -> anyhow::Result<Option<Line>> {
+        let label = self.label.as_deref();
         match &mut self.rows {
             Rows::Csv { reader, header, cells } => {
-                if !read_record(reader, cells)? {
-                    return Ok(None);
-                }
-                let label = self.label.as_ref().and_then(|label| header.get(label)).and_then(|&at| cells.get(at));
-                let truth = label.map_or(Ok(None), truth)?;
-                Ok(Some(Row { content: Content::Csv { cells: cells.clone(), header: header.clone() }, truth }))
+                let Some((number, read)) = read_record(reader, cells)? else { return Ok(None) };
+                let row = read.and_then(|()| {
+                    within(cells.as_slice().len(), self.row_bytes_max)?;
+                    let cell = label.and_then(|label| header.get(label)).and_then(|&at| cells.get(at));
+                    let truth = cell.map_or(Ok(None), truth)?;
+                    Ok(Row { content: Content::Csv { cells: cells.clone(), header: header.clone() }, truth })
+                });
+                Ok(Some(Line { number, row }))
             }
-            Rows::Json { reader, line } => {
+            Rows::Json { reader, text, number, renamed } => {
                 loop {
-                    line.clear();
-                    if reader.read_line(line)? == 0 {
+                    if !read_line(reader, text, self.row_bytes_max)? {
                         return Ok(None);
                     }
-                    if !line.trim().is_empty() {
+                    *number += 1;
+                    if !text.trim_ascii().is_empty() {
                         break;
                     }
                 }
-                let truth = match &self.label {
-                    None => None,
-                    Some(label) => json_truth(line, label)?,
-                };
-                Ok(Some(Row { content: Content::Json(line.trim().to_owned()), truth }))
+                let row = within(text.len(), self.row_bytes_max).and_then(|()| {
+                    let text = std::str::from_utf8(text).map_err(|_| NOT_UTF8.to_owned())?;
+                    let line = text.trim_start_matches('\u{feff}').trim();
+                    let truth = label.map_or(Ok(None), |label| json_truth(line, label))?;
+                    Ok(Row { content: Content::Json(with_renamed(line, renamed)), truth })
+                });
+                Ok(Some(Line { number: *number, row }))
             }
         }
     }
 }
 
-/// What cannot be read is a failure; what can be read and is no CSV is the file's.
-fn read_record<R: Read>(reader: &mut csv::Reader<R>, cells: &mut csv::StringRecord) -> anyhow::Result<bool> {
-    reader
-        .read_record(cells)
-        .map_err(|error| if error.is_io_error() { error.into() } else { InputError(error.to_string()).into() })
+const NOT_UTF8: &str = "not text in UTF-8";
+
+fn in_line(number: u64, reason: &str) -> InputError {
+    InputError(format!("line {number}: {reason}"))
 }
 
-fn truth(cell: &str) -> anyhow::Result<Option<bool>> {
+fn within(bytes: usize, bytes_max: usize) -> Result<(), String> {
+    if bytes > bytes_max {
+        return Err(format!("longer than {bytes_max} bytes ([limits] event_bytes)"));
+    }
+    Ok(())
+}
+
+/// Reads one record, and says at which line it begins. What cannot be read is a failure; what can be read and is no record of this file is the file's.
+fn read_record(
+    reader: &mut CsvReader,
+    cells: &mut csv::StringRecord,
+) -> anyhow::Result<Option<(u64, Result<(), String>)>> {
+    let (start, read) = match reader.read_record(cells) {
+        Ok(false) => return Ok(None),
+        Ok(true) => (cells.position().map(csv::Position::byte), Ok(())),
+        Err(error) if error.is_io_error() => return Err(error.into()),
+        Err(error) => {
+            let reason = match error.kind() {
+                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                    format!("{len} cells where the header has {expected_len}")
+                }
+                csv::ErrorKind::Utf8 { .. } => NOT_UTF8.to_owned(),
+                _ => error.to_string(),
+            };
+            (error.position().map(csv::Position::byte), Err(reason))
+        }
+    };
+    let end = reader.position().byte();
+    let number = reader.get_mut().of_record(start.unwrap_or(end), end);
+    Ok(Some((number, read)))
+}
+
+/// Reads one line without its end; of one that is longer than `bytes_max`, the rest is passed over. False at the end of the text.
+fn read_line(mut reader: &mut (dyn BufRead + Send), text: &mut Vec<u8>, bytes_max: usize) -> io::Result<bool> {
+    text.clear();
+    // One more than is allowed, and the line's end: CR LF.
+    let taken = (&mut reader).take((bytes_max as u64).saturating_add(3)).read_until(b'\n', text)?;
+    if taken > 0 && text.last() != Some(&b'\n') {
+        while let rest = reader.fill_buf()?
+            && !rest.is_empty()
+        {
+            let end = memchr::memchr(b'\n', rest);
+            let length = end.map_or(rest.len(), |end| end + 1);
+            reader.consume(length);
+            if end.is_some() {
+                break;
+            }
+        }
+    }
+    let end = if text.ends_with(b"\r\n") { 2 } else { usize::from(text.ends_with(b"\n")) };
+    text.truncate(text.len() - end);
+    Ok(taken > 0)
+}
+
+/// The object with some of its members under other names, for the decoder knows only those of fields. What is no object the decoder refuses.
+fn with_renamed(line: &str, renamed: &[(String, String)]) -> String {
+    if renamed.is_empty() {
+        return line.to_owned();
+    }
+    let Ok(mut object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line) else {
+        return line.to_owned();
+    };
+    for (column, field) in renamed {
+        let value = object.get(column).cloned().unwrap_or_default();
+        object.insert(field.clone(), value);
+    }
+    serde_json::Value::from(object).to_string()
+}
+
+fn truth(cell: &str) -> Result<Option<bool>, String> {
     Ok(Some(match cell.trim() {
         "" => return Ok(None),
         "0" | "0.0" | "false" | "False" | "FALSE" | "normal" => false,
         "1" | "1.0" | "true" | "True" | "TRUE" | "anomaly" => true,
-        other => return Err(InputError(format!("the truth {other:?} is neither 0 nor 1")).into()),
+        other => return Err(format!("the truth {other:?} is neither 0 nor 1")),
     }))
 }
 
-fn json_truth(line: &str, label: &str) -> anyhow::Result<Option<bool>> {
+fn json_truth(line: &str, label: &str) -> Result<Option<bool>, String> {
     let Ok(object) = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(line) else { return Ok(None) };
     match object.get(label) {
         None | Some(serde_json::Value::Null) => Ok(None),
@@ -443,4 +567,95 @@ fn special(options: &Options) -> impl Iterator<Item = (&str, &'static str)> {
     let named =
         [(&options.label, "--label"), (&options.time, "--time"), (&options.entity, "--entity"), (&options.id, "--id")];
     named.into_iter().filter_map(|(name, flag)| name.as_deref().map(|name| (name, flag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn input(text: &[u8], row_bytes_max: usize) -> Input {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        let options = Options { label: Some("label".into()), ..Options::default() };
+        Source::of(file, "the file").rows_within(&options, row_bytes_max).unwrap()
+    }
+
+    /// Every line with its truth, or the reason why it has no row; a failure of the whole ends it.
+    fn lines(mut input: Input) -> Vec<(u64, String)> {
+        let mut all = Vec::new();
+        loop {
+            match input.next_line() {
+                Ok(Some(Line { number, row })) => {
+                    all.push((number, row.map_or_else(|r| r, |row| format!("{:?}", row.truth))))
+                }
+                Ok(None) => return all,
+                Err(error) => {
+                    all.push((0, format!("{error:#}")));
+                    return all;
+                }
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &[u8], expected: &[(u64, &str)]) {
+        let expected: Vec<_> = expected.iter().map(|(line, what)| (*line, (*what).to_owned())).collect();
+        assert_eq!(lines(input(text, 100)), expected);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(text).unwrap();
+        assert_eq!(lines(input(&gzip.finish().unwrap(), 100)), expected, "gzip");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_used_is_named_and_the_next_is_read() {
+        let text = b"x,label\n1,0\n2\n3,odd\n\xff,1\n\n4,\n\"5\n\",1\n6,anomaly\n";
+        let expected = [
+            (2, "Some(false)"),
+            (3, "1 cells where the header has 2"),
+            (4, "the truth \"odd\" is neither 0 nor 1"),
+            (5, "not text in UTF-8"),
+            (7, "None"),
+            (8, "Some(true)"),
+            (10, "Some(true)"),
+        ];
+        check(text, &expected);
+        // The same behind a byte order mark, and with CR LF.
+        check(&[b"\xef\xbb\xbf", &text[..]].concat(), &expected);
+        let crlf: Vec<u8> = text.iter().flat_map(|b| if *b == b'\n' { b"\r\n".to_vec() } else { vec![*b] }).collect();
+        check(&crlf, &expected);
+        let cr: Vec<u8> = text.iter().map(|b| if *b == b'\n' { b'\r' } else { *b }).collect();
+        check(&cr, &expected);
+        check(
+            b"\n{\"label\":1}\r\n{\"label\":\"normal\"}\n{\n\n{\"label\":[]}\n\xff\n{}",
+            &[
+                (2, "Some(true)"),
+                (3, "Some(false)"),
+                (4, "None"),
+                (6, "the truth \"[]\" is neither 0 nor 1"),
+                (7, "not text in UTF-8"),
+                (8, "None"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_refused_and_an_open_quote_ends_the_file() {
+        let long = "longer than 100 bytes ([limits] event_bytes)";
+        let rows = format!("x,label\n{},1\n2,1\n", "y".repeat(200));
+        check(rows.as_bytes(), &[(2, long), (3, "Some(true)")]);
+        for length in [97, 98, 99, 100, 101, 102, 103, 300_000] {
+            let object = format!("{{\"label\":1,\"x\":\"{}\"}}", "y".repeat(length - 19));
+            assert_eq!(object.len(), length);
+            let text = format!("{object}\r\n{{\"label\":0}}\n");
+            check(text.as_bytes(), &[(1, if length > 100 { long } else { "Some(true)" }), (2, "Some(false)")]);
+        }
+        let open = format!("x,label\n1,1\n\"2,{}", "0,0\n".repeat(100_000));
+        let read = lines(input(open.as_bytes(), 100));
+        assert_eq!(read[0], (2, "Some(true)".into()));
+        assert!(read[1].1.contains("is a quote left open?") && read.len() == 2, "{read:?}");
+        // Without a bound it is one long row of another length.
+        assert_eq!(lines(input(open.as_bytes(), usize::MAX))[1].0, 3);
+    }
 }

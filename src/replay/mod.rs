@@ -2,10 +2,11 @@
 
 mod input;
 mod inferred;
+mod lines;
 mod report;
 
 pub use inferred::Inferred;
-pub use input::{Input, InputError, Options, Row, Source};
+pub use input::{Input, InputError, Line, Options, Row, Source};
 pub use report::{BudgetReport, ModelReport, Report};
 
 use crate::draw::{Draw, Purpose};

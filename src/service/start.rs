@@ -12,7 +12,7 @@ use crate::kafka::{Client, LogReader, Outbox, Source, Topics};
 use crate::learn::{Trainer, TrainerLimits};
 use crate::store::{self, Layout, Store};
 use crate::telemetry::Metrics;
-use crate::wire::Names;
+use crate::wire::{LabelLogReader, Names};
 use anyhow::{Context, bail};
 use crossbeam_channel::{Receiver, Sender, after, bounded};
 use std::collections::BTreeMap;
@@ -55,7 +55,8 @@ impl Service {
         let mut trainer = Trainer::new(&blueprint.models, &names.columns, TrainerLimits::default())?;
         let mut label_log = LogReader::open(&client, &config.kafka.label_log, &BTreeMap::new())?;
         let wanted = store.read(|reader| reader.adopted_versions(&config.kafka.events))?;
-        let adopted = training::fold_to_end(&mut trainer, &mut label_log, &names, &wanted)?;
+        let mut entries = LabelLogReader::new(names.clone());
+        let adopted = training::fold_to_end(&mut trainer, &mut label_log, &mut entries, &wanted)?;
 
         let outbox = Outbox::open(&client)?;
         let metrics = Metrics::new(&config);
@@ -79,7 +80,7 @@ impl Service {
         let consumed = shared.store.read(|reader| reader.offsets(&shared.config.kafka.labels))?;
         let labels = LogReader::open(&client, &shared.config.kafka.labels, &consumed)?;
         others.push(spawn(&shared, "joiner", move |shared| Joiner::new(shared, commits)?.run(labels)));
-        others.push(spawn(&shared, "trainer", move |shared| training::run(shared, trainer, label_log)));
+        others.push(spawn(&shared, "trainer", move |shared| training::run(shared, trainer, entries, label_log)));
 
         let kafka = &shared.config.kafka;
         let source = Source::open(&client, &kafka.group, &kafka.events, shared.clone(), shared.stop.clone())?;

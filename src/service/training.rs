@@ -19,7 +19,7 @@ const PUBLISH_ENTRIES: u64 = 1_000;
 pub(super) fn fold_to_end(
     trainer: &mut Trainer,
     reader: &mut LogReader,
-    names: &wire::Names,
+    log: &mut wire::LabelLogReader,
     wanted: &BTreeMap<i32, Vec<i64>>,
 ) -> anyhow::Result<BTreeMap<i32, Vec<Arc<Globals>>>> {
     let mut missing: BTreeSet<i64> = wanted.values().flatten().copied().collect();
@@ -34,7 +34,7 @@ pub(super) fn fold_to_end(
             break;
         }
         if let Some(record) = reader.poll(IDLE)? {
-            fold(trainer, names, &record);
+            fold(trainer, log, &record);
             if record.offset >= reported + 100_000 {
                 reported = record.offset;
                 tracing::info!(offset = record.offset, end, "folding the label log");
@@ -45,9 +45,9 @@ pub(super) fn fold_to_end(
     Ok(wanted.iter().map(|(&partition, versions)| (partition, of(versions))).collect())
 }
 
-fn fold(trainer: &mut Trainer, names: &wire::Names, record: &crate::kafka::LogRecord) {
-    let entry = match wire::from_label_log(names, record.payload.as_deref().unwrap_or_default()) {
-        Ok(entry) => Some(entry),
+fn fold(trainer: &mut Trainer, log: &mut wire::LabelLogReader, record: &crate::kafka::LogRecord) {
+    let entry = match log.read(record.payload.as_deref().unwrap_or_default()) {
+        Ok(entry) => entry,
         Err(reason) => {
             tracing::warn!(offset = record.offset, reason, "a record of the label log teaches nothing");
             None
@@ -56,13 +56,18 @@ fn fold(trainer: &mut Trainer, names: &wire::Names, record: &crate::kafka::LogRe
     trainer.fold(record.offset, entry);
 }
 
-pub(super) fn run(shared: &Shared, mut trainer: Trainer, mut reader: LogReader) -> anyhow::Result<()> {
+pub(super) fn run(
+    shared: &Shared,
+    mut trainer: Trainer,
+    mut log: wire::LabelLogReader,
+    mut reader: LogReader,
+) -> anyhow::Result<()> {
     lock(&shared.status).trained = true;
     let mut unpublished = 0;
     while !shared.stopping() {
         let record = reader.poll(IDLE)?;
         if let Some(record) = &record {
-            fold(&mut trainer, &shared.names, record);
+            fold(&mut trainer, &mut log, record);
             unpublished += 1;
         }
         if unpublished > 0 && (record.is_none() || unpublished >= PUBLISH_ENTRIES) {

@@ -14,9 +14,8 @@ struct Written<'a> {
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<&'a str>,
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
+    #[serde(flatten)]
+    at: At<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,16 +27,27 @@ struct Written<'a> {
     surprises: Option<BTreeMap<&'a str, f64>>,
 }
 
+/// Where the event stands: on its topic, or in the upload that brought it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum At<'a> {
+    Topic { topic: &'a str, partition: i32, offset: i64 },
+    Upload { upload: &'a str, row: i64 },
+}
+
 #[derive(Deserialize)]
 struct Read<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
     event_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    topic: Cow<'a, str>,
-    partition: i32,
-    offset: i64,
+    #[serde(borrow, default)]
+    topic: Option<Cow<'a, str>>,
+    partition: Option<i32>,
+    offset: Option<i64>,
+    #[serde(borrow, default)]
+    upload: Option<Cow<'a, str>>,
+    row: Option<i64>,
     label: Option<Verdict>,
     source: Option<Source>,
     #[serde(borrow)]
@@ -71,9 +81,7 @@ pub fn label_to_label_log(names: &Names, entry: &LabelEntry) -> Vec<u8> {
     write(&Written {
         kind: "label",
         event_id: Some(&entry.event_id),
-        topic: &entry.event.topic,
-        partition: entry.event.partition,
-        offset: entry.event.offset,
+        at: At::Topic { topic: &entry.event.topic, partition: entry.event.partition, offset: entry.event.offset },
         label: Some(entry.label.into()),
         source: Some(Source { partition: entry.source.partition, offset: entry.source.offset }),
         features: (names, &entry.features),
@@ -93,14 +101,41 @@ pub fn background_to_label_log(
     write(&Written {
         kind: "background",
         event_id: None,
-        topic,
-        partition,
-        offset,
+        at: At::Topic { topic, partition, offset },
         label: None,
         source: None,
         features: (names, sample),
         surprises: None,
     })
+}
+
+/// A labelled event of an upload as a record of the label log.
+#[must_use]
+pub fn example_to_label_log(names: &Names, upload: &str, row: i64, label: Label, example: &FeatureVector) -> Vec<u8> {
+    write(&Written {
+        kind: "example",
+        event_id: None,
+        at: At::Upload { upload, row },
+        label: Some(label.into()),
+        source: None,
+        features: (names, example),
+        surprises: None,
+    })
+}
+
+/// The upload and the row of an example, if the record is one: for those who look through a log without learning it.
+#[must_use]
+pub fn example_in_label_log(bytes: &[u8]) -> Option<(Cow<'_, str>, i64)> {
+    #[derive(Deserialize)]
+    struct Example<'a> {
+        #[serde(borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        upload: Cow<'a, str>,
+        row: i64,
+    }
+    let read: Example<'_> = serde_json::from_slice(bytes).ok()?;
+    (read.kind == "example").then_some((read.upload, read.row))
 }
 
 /// Reads a record of the label log against the columns in force.
@@ -126,16 +161,27 @@ pub fn from_label_log(names: &Names, bytes: &[u8]) -> Result<Entry, String> {
     }
     vector.numbers = numbers.into();
     vector.categories = categories.into();
-    let event = EventKey { topic: read.topic.as_ref().into(), partition: read.partition, offset: read.offset };
+    let event = match (read.topic, read.partition, read.offset) {
+        (Some(topic), Some(partition), Some(offset)) => {
+            Ok(EventKey { topic: topic.as_ref().into(), partition, offset })
+        }
+        _ => Err("an event needs topic, partition and offset"),
+    };
     match read.kind.as_ref() {
-        "background" => Ok(Entry::Background { event, features: vector }),
+        "background" => Ok(Entry::Background { event: event?, features: vector }),
+        "example" => {
+            let (Some(upload), Some(row), Some(label)) = (read.upload, read.row, read.label) else {
+                return Err("an example needs upload, row and label".into());
+            };
+            Ok(Entry::Example { upload: upload.as_ref().into(), row, label: label.into(), features: vector })
+        }
         "label" => {
             let (Some(label), Some(source), Some(event_id)) = (read.label, read.source, read.event_id) else {
                 return Err("a label needs event_id, label and source".into());
             };
             Ok(Entry::Label(LabelEntry {
                 source: LabelSource { partition: source.partition, offset: source.offset },
-                event,
+                event: event?,
                 event_id: event_id.into_owned(),
                 label: Label::from(label),
                 features: vector,
@@ -185,6 +231,24 @@ mod tests {
             assert_eq!(back.features.numbers[0].to_bits(), x.to_bits());
             assert_eq!(back, entry);
         }
+    }
+
+    #[test]
+    fn an_example_comes_back_bit_for_bit() {
+        for x in [0.1 + 0.2, 1e-308, -0.0, 9_007_199_254_740_993.0, 5e-324] {
+            let features = entry(x).features;
+            let bytes = example_to_label_log(&names(), "up \"load\"", 7, Label::Normal, &features);
+            let Ok(Entry::Example { upload, row, label, features: back }) = from_label_log(&names(), &bytes) else {
+                panic!("an example")
+            };
+            assert_eq!((&*upload, row, label), ("up \"load\"", 7, Label::Normal));
+            assert_eq!(back.numbers[0].to_bits(), x.to_bits());
+            assert_eq!(back, features);
+            assert_eq!(example_in_label_log(&bytes), Some(("up \"load\"".into(), 7)));
+        }
+        assert!(from_label_log(&names(), br#"{"kind":"example","upload":"a","row":1,"features":{}}"#).is_err());
+        assert!(from_label_log(&names(), br#"{"kind":"background","upload":"a","row":1,"features":{}}"#).is_err());
+        assert_eq!(example_in_label_log(&label_to_label_log(&names(), &entry(1.0))), None);
     }
 
     #[test]

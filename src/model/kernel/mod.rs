@@ -12,6 +12,7 @@ use points::{Points, Query};
 
 /// How alike two events are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// exp(-gamma |x - z|^2)
     Rbf,
@@ -30,7 +31,20 @@ pub struct KernelSettings {
     pub support_vectors_max: usize,
 }
 
+/// An event that the machine remembers: y alpha is its `coefficient`, which lies between 0 and `bound` times y.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SupportVector {
+    pub encoded: Encoded,
+    pub coefficient: f64,
+    pub bound: f64,
+}
+
 impl KernelSettings {
+    pub(crate) fn are_valid(&self) -> bool {
+        let above_zero = |x: f64| 0.0 < x && x < f64::INFINITY;
+        above_zero(self.c) && self.gamma.is_none_or(above_zero) && self.support_vectors_max > 0
+    }
+
     /// The settings of a kernel of which only the shape is known.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
@@ -144,15 +158,8 @@ impl KernelMachine {
         let mut machine = Self { points, offset, ..self.clone() };
         machine.rescale();
         for (encoded, coefficient) in fitted {
-            let Found { query, row, margin } = machine.find(encoded);
-            let y = 1f64.copysign(coefficient);
             let bound = machine.settings.c.max(coefficient.abs());
-            let at = match machine.points.same(&query, &row, y, machine.gamma) {
-                Some(at) => at,
-                None => machine.points.push(encoded, &query, &row, y, 0.0, margin, machine.gamma),
-            };
-            machine.points.widen(at, bound);
-            machine.points.add(at, coefficient.abs());
+            machine.put(encoded, coefficient, bound);
         }
         while machine.points.len() > machine.settings.support_vectors_max {
             machine.points.merge_closest();
@@ -164,6 +171,52 @@ impl KernelMachine {
         self.settings.shape == other.settings.shape
             && self.scaling.len() == other.scaling.len()
             && self.points.categories() == other.points.categories()
+    }
+
+    /// A machine of these support vectors.
+    pub(super) fn of(
+        settings: KernelSettings,
+        scaling: Vec<Moments>,
+        categories: usize,
+        offset: f64,
+        vectors: Vec<SupportVector>,
+    ) -> Self {
+        let mut machine = Self::new(settings, scaling.len(), categories);
+        machine.scaled = scaling.iter().fold(0.0, |most: f64, scale| most.max(scale.seen)) as u64;
+        (machine.scaling, machine.offset) = (scaling, offset);
+        machine.rescale();
+        for SupportVector { encoded, coefficient, bound } in vectors {
+            machine.put(&encoded, coefficient, bound);
+        }
+        machine
+    }
+
+    /// What it remembers, in the order of its places.
+    pub(super) fn vectors(&self) -> impl Iterator<Item = SupportVector> + '_ {
+        self.points.vectors()
+    }
+
+    fn put(&mut self, encoded: &Encoded, coefficient: f64, bound: f64) {
+        let Found { query, row, margin } = self.find(encoded);
+        let y = 1f64.copysign(coefficient);
+        let at = match self.points.same(&query, &row, y, self.gamma) {
+            Some(at) => at,
+            None => self.points.push(encoded, &query, &row, y, 0.0, margin, self.gamma),
+        };
+        self.points.widen(at, bound);
+        self.points.add(at, coefficient.abs());
+    }
+
+    pub(super) fn offset(&self) -> f64 {
+        self.offset
+    }
+
+    pub(super) fn categories(&self) -> usize {
+        self.points.categories()
+    }
+
+    pub(super) fn scaling(&self) -> &[Moments] {
+        &self.scaling
     }
 
     pub(crate) fn settings(&self) -> &KernelSettings {

@@ -4,7 +4,7 @@ use pulp::NullaryFnOnce;
 use pulp::x86::V3;
 use serde::{Deserialize, Serialize};
 
-use super::Shape;
+use super::{Shape, SupportVector};
 use crate::model::encode::{BUCKET_MISSING, Encoded};
 use crate::model::moments::Moments;
 
@@ -83,6 +83,14 @@ impl Points {
 
     pub(super) fn categories(&self) -> usize {
         self.categories
+    }
+
+    pub(super) fn vectors(&self) -> impl Iterator<Item = SupportVector> + '_ {
+        self.raw.iter().enumerate().map(|(at, (values, buckets))| SupportVector {
+            encoded: Encoded { values: values.to_vec(), buckets: buckets.to_vec() },
+            coefficient: self.classes[at] * self.alphas[at],
+            bound: self.bounds[at],
+        })
     }
 
     /// K(x_i, x_j)
