@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::engine::{Counters, Partition, Scored};
 use crate::event::{Reason, Rejection};
 use crate::learn::Globals;
+use crate::service::{State, Uploaded};
 use crate::store::{Committed, Maintained};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -66,6 +67,11 @@ struct ByVerdict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByLimit {
     limit: &'static str,
 }
@@ -109,6 +115,8 @@ pub struct Metrics {
     labels_refused: Counter,
     labels_joined: Counter,
     labels_learned: Family<ByVerdict, Gauge>,
+    examples: Family<ByOutcome, Counter>,
+    tasks: Family<ByState, Gauge>,
     model_version: Gauge,
     stored_rows: Counter,
     commit_seconds: Histogram,
@@ -156,6 +164,8 @@ impl Metrics {
             labels_refused: "labels_refused", "Records of the labels topic that are no verdicts";
             labels_joined: "labels_joined", "Verdicts sent on to the label log, with their event";
             labels_learned: "labels_learned", "Events whose current verdict the models have learned";
+            examples: "examples", "Rows of training data, by what became of them";
+            tasks: "tasks", "Tasks that are remembered, by state";
             model_version: "model_version", "The label-log offset up to which the global models have learned";
             stored_rows: "stored_rows", "Scored rows written to the store";
         }
@@ -237,6 +247,23 @@ impl Metrics {
 
     pub(crate) fn labels_joined(&self, n: usize) {
         self.labels_joined.inc_by(n as u64);
+    }
+
+    pub(crate) fn uploaded(&self, uploaded: &Uploaded) {
+        let Uploaded { accepted, already, filtered, refused, .. } = uploaded;
+        for (outcome, n) in
+            [("accepted", accepted - already), ("already", *already), ("filtered", *filtered), ("refused", *refused)]
+        {
+            self.examples.get_or_create(&ByOutcome { outcome }).inc_by(n);
+        }
+    }
+
+    pub(crate) fn tasks(&self, states: &[State]) {
+        for state in State::ALL {
+            let count = states.iter().filter(|found| **found == state).count();
+            let gauge = self.tasks.get_or_create(&ByState { state: state.name() });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     pub(crate) fn trained(&self, globals: &Globals) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use larum::api::{self, Server};
-use larum::cli::args::LabelArgs;
+use larum::cli::args::{LabelArgs, TrainArgs};
 use larum::config::Config;
 use larum::engine::{Blueprint, EngineLimits};
 use larum::kafka::{Client, EmbeddedBroker, Outbox, Produced};
@@ -466,6 +466,277 @@ fn files_of_labels_are_uploaded(fixture: &Fixture) {
     assert!(format!("{:#}", wrong.unwrap_err()).contains("answered 404"));
 }
 
+/// Rows of two hosts with their truth; `/healthz` is left out by the query.
+fn cases(rows: std::ops::Range<usize>, start_ms: i64) -> String {
+    let mut csv = String::from("ts,host,latency_ms,path,region,label\n");
+    for i in rows {
+        let (slow, time) = (i % 5 == 0, start_ms + i as i64 * 1_000);
+        let (latency, path) =
+            (if slow { 90.0 } else { 10.0 + (i % 7) as f64 }, if i % 10 == 9 { "/healthz" } else { "/" });
+        csv.push_str(&format!("{time},h{},{latency},{path},eu,{}\n", i % 2, u8::from(slow)));
+    }
+    csv
+}
+
+impl Fixture {
+    /// Uploads and answers the task as it ended.
+    fn train(&self, query: &str, content_type: &str, body: impl AsRef<[u8]>) -> Value {
+        let taken = self.post(&format!("/v1/training-data{query}"), content_type, body);
+        assert_eq!(taken.status, 202, "{}", taken.text);
+        is_described(&taken.json(), "Task");
+        let location = taken.headers["location"].to_str().unwrap().to_owned();
+        assert_eq!(location, format!("/v1/tasks/{}", taken.json()["id"].as_str().unwrap()));
+        self.until("the task ends", || {
+            !["queued", "running"].contains(&self.get(&location).ok()["state"].as_str().unwrap())
+        });
+        let task = self.get(&location).ok();
+        is_described(&task, "Task");
+        is_described(&task["result"], "Uploaded");
+        assert_eq!(task["kind"], "training_data");
+        task
+    }
+
+    fn label_log_end(&self) -> i64 {
+        let client = Client::new(&self.service.as_ref().unwrap().shared().config.kafka.brokers, &Default::default());
+        let log = larum::kafka::LogReader::open(&client, "requests.label-log", &Default::default()).unwrap();
+        log.ends().unwrap()[&0]
+    }
+
+    fn labels(&self) -> (u64, u64) {
+        let labels = self.get("/v1/models/logistic").ok()["labels"].clone();
+        (labels["anomalies"].as_u64().unwrap(), labels["normals"].as_u64().unwrap())
+    }
+}
+
+#[test]
+fn training_data_teaches_once() {
+    let fixture = Fixture::start();
+    let csv = cases(0..200, fixture.start_ms);
+    let first = fixture.train("", "text/csv", &csv);
+    let result = &first["result"];
+    assert_eq!((&first["state"], &first["error"]), (&json!("done"), &Value::Null));
+    assert_eq!(first["progress"], json!({"done": csv.len(), "total": csv.len()}));
+    let counts = |result: &Value| {
+        ["rows", "accepted", "already", "filtered", "refused"].map(|name| result[name].as_u64().unwrap())
+    };
+    assert_eq!(counts(result), [200, 180, 0, 20, 0]);
+    assert!(result["key"].as_str().unwrap().starts_with("xxh3-"), "{result}");
+    fixture.until("the examples are learned", || fixture.labels() == (40, 140));
+    assert_eq!(fixture.get("/v1/models/logistic").ok()["ready"], true);
+
+    // The same again, however it comes, is the same again: nothing is written, once the trainer knows the rows.
+    let end = fixture.label_log_end();
+    let again = fixture.train("", "text/csv; charset=utf-8", &csv);
+    assert_eq!((counts(&again["result"]), &again["result"]["key"]), ([200, 180, 180, 20, 0], &result["key"]));
+    assert_eq!(fixture.label_log_end(), end);
+
+    // Under a key of its own: first the half, then all of it, gzipped.
+    let half = fixture.train("?key=k%20ey&label=label", "text/csv", cases(0..100, fixture.start_ms));
+    assert_eq!((counts(&half["result"]), &half["result"]["key"]), ([100, 90, 0, 10, 0], &json!("k ey")));
+    fixture.until("the half is learned", || fixture.labels() == (60, 210));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(csv.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let whole = fixture.train("?key=k%20ey", "application/gzip", &gzip);
+    assert_eq!(counts(&whole["result"]), [200, 180, 90, 20, 0]);
+    fixture.until("the other half is learned", || fixture.labels() == (80, 280));
+    assert_eq!(fixture.label_log_end(), end + 180);
+
+    // Labels of scored events are counted beside them.
+    assert_eq!(fixture.post("/v1/labels", "text/csv", "event_id,label\nr-6,normal\n").status, 202);
+    fixture.until("the label is learned", || fixture.labels() == (80, 281));
+
+    let tasks = fixture.get("/v1/tasks").ok();
+    is_described(&tasks, "TaskList");
+    let listed: Vec<_> = tasks["tasks"].as_array().unwrap().iter().map(|task| task["id"].clone()).collect();
+    assert_eq!(listed, [&whole, &half, &again, &first].map(|task| task["id"].clone()));
+    assert!(tasks["tasks"].as_array().unwrap().iter().all(|task| task.get("result").is_none()));
+    let unknown = fixture.get("/v1/tasks/1-1");
+    assert!(unknown.text.contains("tasks end with the process"), "{}", unknown.text);
+    assert_eq!(unknown.code(404), "not_found");
+    // What has ended stays as it is.
+    let path = format!("/v1/tasks/{}", first["id"].as_str().unwrap());
+    let ended = answer(fixture.agent.delete(format!("{}{path}", fixture.url)).call()).ok();
+    assert_eq!(ended, first);
+}
+
+#[test]
+fn a_row_that_cannot_be_used_is_named_and_ends_nothing() {
+    let fixture = Fixture::with("upload_bytes = 100000\nevent_bytes = 2000");
+    let (at, long) = (fixture.start_ms, "y".repeat(3_000));
+    let csv = format!(
+        "when,machine,latency_ms,path,fraud\n{at},a,1,/,1\n{at},a,2,/\n{at},a,fast,/,1\n{at},a,3,/,\n{at},a,4,/,maybe\n{at},a,1e31,/,0\n{at},a,inf,/,0\n\
+         ,a,5,/,0\n{at},a,6,{long},0\n\n{at},a,7,/,normal\n"
+    );
+    let task = fixture.train("?label=fraud&time=when&entity=machine", "text/csv", &csv);
+    let result = &task["result"];
+    assert_eq!((&task["state"], &result["accepted"], &result["refused"]), (&json!("done"), &json!(2), &json!(8)));
+    let refused: Vec<(u64, &str)> = result["refused_lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (line["line"].as_u64().unwrap(), line["reason"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        (3, "4 cells where the header has 5"),
+        (4, "is no number"),
+        (5, "no truth"),
+        (6, "neither 0 nor 1"),
+        (7, "at most 1e30"),
+        (8, "finite number is expected"),
+        (9, "absent or null"),
+        (10, "longer than 2000 bytes"),
+    ];
+    assert_eq!(refused.len(), expected.len(), "{refused:?}");
+    for ((line, reason), (expected_line, part)) in refused.iter().zip(expected) {
+        assert!(*line == expected_line && reason.contains(part), "line {line}: {reason}; expected {part}");
+    }
+    let ndjson = format!(
+        "{{\"ts\":{at},\"host\":\"a\",\"latency_ms\":9,\"path\":\"/\",\"label\":true}}\n{{\"ts\":\n[]\n\
+         {{\"at\":{at},\"host\":\"a\",\"latency_ms\":9,\"path\":\"/\",\"label\":\"normal\"}}\n"
+    );
+    let task = fixture.train("", "application/x-ndjson", &ndjson);
+    let lines: Vec<&Value> =
+        task["result"]["refused_lines"].as_array().unwrap().iter().map(|line| &line["line"]).collect();
+    assert_eq!((&task["result"]["accepted"], lines), (&json!(1), vec![&json!(2), &json!(3), &json!(4)]), "{task}");
+
+    // What is no training data as a whole is refused at once.
+    for (query, content_type, body, status, code) in [
+        ("", "text/csv", "ts,host,latency_ms\n1,a,2\n", 422, "not_training_data"),
+        ("?time=when", "text/csv", "ts,label\n1,a\n", 422, "not_training_data"),
+        ("", "text/csv", "", 422, "not_training_data"),
+        ("", "application/json", "[]", 415, "unsupported_media_type"),
+        ("?keys=a", "text/csv", "label\n1\n", 400, "invalid_parameter"),
+        ("?key=", "text/csv", "label\n1\n", 400, "invalid_parameter"),
+        ("", "text/csv", &format!("label\n{}", "1\n".repeat(60_000)), 413, "body_too_large"),
+    ] {
+        let refused = fixture.post(&format!("/v1/training-data{query}"), content_type, body);
+        assert_eq!(refused.code(status), code, "{query} {}", refused.text);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.csv");
+    std::fs::write(&file, format!("label\n{}", "1\n".repeat(60_000))).unwrap();
+    let (url, config, label) = (Some(fixture.url.clone()), "larum.toml".into(), "label".into());
+    let args = TrainArgs { file, url, config, key: None, label, time: None, entity: None, id: None };
+    let too_large = format!("{:#}", larum::cli::train::run(args).unwrap_err());
+    assert!(too_large.contains("answered 413: the file is larger than 100000 bytes"), "{too_large}");
+    // A file that breaks off in its middle fails; what came before is told.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(cases(0..50_000, at).as_bytes()).unwrap();
+    let mut gzip = gzip.finish().unwrap();
+    gzip.truncate(gzip.len().min(100_000) / 2);
+    let broken = fixture.train("", "application/gzip", &gzip);
+    assert_eq!(broken["state"], "failed");
+    assert!(
+        broken["error"].as_str().unwrap().len() > 5 && broken["result"]["rows"].as_u64().unwrap() > 100,
+        "{broken}"
+    );
+    let metrics = fixture.get("/metrics").text;
+    for line in [
+        "larum_limit_hits_total{limit=\"upload_bytes\"} 2",
+        "larum_examples_total{outcome=\"already\"} 0",
+        "larum_tasks{state=\"done\"} 2",
+        "larum_tasks{state=\"failed\"} 1",
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("larum_examples_total{outcome=\"refused\"} 11\n"), "{metrics}");
+}
+
+#[test]
+fn a_file_may_come_slowly_and_a_task_be_cancelled() {
+    let fixture = Fixture::with("request_ms = 1000");
+    let start = |path: &str, length: usize| {
+        let mut stream = fixture.connect();
+        let head = "HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\nconnection: close";
+        write!(stream, "POST {path} {head}\r\ncontent-length: {length}\r\n\r\n").unwrap();
+        stream
+    };
+    let (_silent, pause) = channel::<()>();
+    let rest = |ms: u64| assert!(pause.recv_timeout(Duration::from_millis(ms)).is_err());
+    // Each piece within the time that a whole request has, all of them not.
+    let text = cases(0..5, fixture.start_ms);
+    let mut slow = start("/v1/training-data?key=slow", text.len());
+    for piece in text.as_bytes().chunks(text.len().div_ceil(4)) {
+        rest(500);
+        slow.write_all(piece).unwrap();
+    }
+    assert!(first_line(&mut slow).contains("202"));
+    // Two that do not come are two turns taken; they end by themselves.
+    let mut stuck = [start("/v1/training-data", 10), start("/v1/training-data", 10)];
+    rest(200);
+    assert_eq!(fixture.post("/v1/training-data", "text/csv", "label\n1\n").code(503), "busy");
+    stuck.iter_mut().for_each(|stream| assert!(first_line(stream).contains("408")));
+
+    // One that runs, or waits behind one that does.
+    // The query leaves all of it out: the embedded broker holds no such log.
+    let large = cases(0..300_000, fixture.start_ms).replace(",/,", ",/healthz,");
+    let ids: Vec<String> = ["a", "b", "c"]
+        .iter()
+        .map(|key| {
+            let taken = fixture.post(&format!("/v1/training-data?key={key}"), "text/csv", &large);
+            assert_eq!(taken.status, 202, "{}", taken.text);
+            taken.json()["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let shown = |id: &str| fixture.get(&format!("/v1/tasks/{id}")).ok();
+    let cancel = |id: &str| answer(fixture.agent.delete(format!("{}/v1/tasks/{id}", fixture.url)).call());
+    let waiting = cancel(&ids[2]).ok();
+    assert_eq!(waiting["state"], "cancelled", "{waiting}");
+    assert!(waiting["started"].is_null() && waiting["error"].as_str().unwrap().contains("before it began"));
+    fixture.until("a task runs", || ids.iter().any(|id| shown(id)["state"] == "running"));
+    let running = ids.iter().find(|id| shown(id)["state"] == "running").unwrap();
+    cancel(running).ok();
+    fixture.until("it has ended", || !shown(running)["ended"].is_null());
+    let ended = shown(running);
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    assert!(ended["result"]["rows"].as_u64().unwrap() < 300_000, "{ended}");
+    assert!(ended["error"].as_str().unwrap().contains("stays"), "{ended}");
+    ids.iter().for_each(|id| drop(cancel(id)));
+    assert_eq!(cancel("none").code(404), "not_found");
+}
+
+#[test]
+fn files_of_training_data_are_sent_or_written_without_a_service() {
+    let fixture = Fixture::start();
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = &fixture.service.as_ref().unwrap().shared().config.kafka.brokers;
+    let config = folder.path().join("larum.toml");
+    std::fs::write(&config, CONFIG.replace("BROKERS", brokers).replace("LIMITS", "")).unwrap();
+    let train = |url: Option<&str>, name: &str, text: &[u8], key: Option<&str>| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let key = key.map(|key| larum::service::UploadKey::parse(key).unwrap());
+        let (url, config) = (url.map(str::to_owned), config.clone());
+        let args = TrainArgs { file, url, config, key, label: "label".into(), time: None, entity: None, id: None };
+        larum::cli::train::run(args)
+    };
+    let csv = cases(0..100, fixture.start_ms);
+    train(None, "cases.csv", csv.as_bytes(), None).unwrap();
+    fixture.until("the examples are learned", || fixture.labels() == (20, 70));
+    let end = fixture.label_log_end();
+    // The same file has the same key, wherever it is sent from, and nothing of it is written again.
+    train(None, "copy.csv", csv.as_bytes(), None).unwrap();
+    train(Some(&fixture.url), "sent.csv", csv.as_bytes(), None).unwrap();
+    assert_eq!((fixture.label_log_end(), fixture.labels()), (end, (20, 70)));
+    train(Some(&format!("{}/", fixture.url)), "other.csv", csv.as_bytes(), Some("other")).unwrap();
+    fixture.until("another key is learned", || fixture.labels() == (40, 140));
+
+    let broken = format!("{csv}1,2\n{},h1,5,/,eu,1\n", fixture.start_ms + 1_000_000);
+    for (url, key, labels) in [(None, "c", (61, 210)), (Some(fixture.url.as_str()), "d", (82, 280))] {
+        let error = train(url, "broken.csv", broken.as_bytes(), Some(key)).unwrap_err();
+        assert!(error.to_string().starts_with("1 of 102 rows were refused"), "{error}");
+        fixture.until("the other rows are learned", || fixture.labels() == labels);
+    }
+    let unlabelled = train(Some(&fixture.url), "x.csv", b"ts,host\n1,a\n", None).unwrap_err();
+    assert!(format!("{unlabelled:#}").contains("answered 422") && format!("{unlabelled:#}").contains("\"label\""));
+    let unlabelled = train(None, "x.csv", b"ts,host\n1,a\n", None).unwrap_err();
+    assert_eq!(larum::cli::exit_code(&unlabelled), 2, "{unlabelled:#}");
+    assert!(train(None, "x.csv", b"ts,host,label\n", None).unwrap_err().to_string().contains("no row"));
+    let absent = train(Some("http://127.0.0.1:1"), "x.csv", csv.as_bytes(), None).unwrap_err();
+    assert!(format!("{absent:#}").starts_with("no answer from http://127.0.0.1:1/v1/training-data"), "{absent:#}");
+}
+
 #[test]
 fn errors_have_one_shape_and_health_is_told() {
     let fixture = Fixture::start();
@@ -478,7 +749,7 @@ fn errors_have_one_shape_and_health_is_told() {
     let document = fixture.get("/openapi.json").ok();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
     // Every path that is described is there: at the least it does not answer 404 to another method.
-    for path in document["paths"].as_object().unwrap().keys() {
+    for (path, _) in document["paths"].as_object().unwrap().iter().filter(|(_, methods)| methods["delete"].is_null()) {
         let answer = answer(fixture.agent.delete(format!("{}{}", fixture.url, path.replace(['{', '}'], ""))).call());
         assert_eq!(answer.code(405), "method_not_allowed");
         assert!(!answer.headers["allow"].is_empty());

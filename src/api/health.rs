@@ -57,7 +57,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiEr
 )]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let headers = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (headers, api.shared().metrics.encode())
+    let shared = api.shared();
+    let states: Vec<_> = shared.tasks.list().into_iter().map(|task| task.state).collect();
+    shared.metrics.tasks(&states);
+    (headers, shared.metrics.encode())
 }
 
 /// This description

@@ -13,6 +13,8 @@ mod router;
 mod schema;
 mod server;
 mod state;
+mod tasks;
+mod training_data;
 
 pub(crate) use label_lines::CsvLines;
 pub use router::openapi;

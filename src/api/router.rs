@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::state::Api;
-use super::{health, labels, models, predict, predictions};
+use super::{health, labels, models, predict, predictions, tasks, training_data};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -19,10 +19,12 @@ use utoipa_axum::routes;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "larum", description = "Online anomaly detection for Kafka that learns from labels."),
+    components(schemas(crate::service::Uploaded)),
     tags(
         (name = "predictions", description = "Scored events, and scores on request"),
         (name = "labels", description = "Verdicts on events"),
         (name = "models", description = "What has been learned"),
+        (name = "tasks", description = "Long work"),
         (name = "health", description = "For those who operate larum"),
     )
 )]
@@ -34,8 +36,11 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(predictions::list))
         .routes(routes!(predictions::one))
         .routes(routes!(labels::upload))
+        .routes(routes!(training_data::upload))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::one, tasks::cancel))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -86,8 +91,15 @@ async fn unknown_method(method: Method, uri: Uri) -> ApiError {
 /// Ends a request that takes too long, and turns a panic into an answer. A client that leaves takes its request along.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let mut task = JoinSet::new();
+    // A file of training data may take long to come: its handler bounds each wait instead.
+    let is_file = request.uri().path() == training_data::PATH && request.method() == Method::POST;
     task.spawn(next.run(request));
-    match tokio::time::timeout(api.request_max(), task.join_next()).await {
+    let answered = if is_file {
+        Ok(task.join_next().await)
+    } else {
+        tokio::time::timeout(api.request_max(), task.join_next()).await
+    };
+    match answered {
         Ok(Some(Ok(response))) => response,
         Ok(Some(Err(error))) => ApiError::internal("a request ended in a defect", &error).into_response(),
         Ok(None) => unreachable!("one task was spawned, and nobody else takes it"),

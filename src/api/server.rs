@@ -1,7 +1,7 @@
 //! The listener: connections are accepted, bounded in number and in the time for their headers, and ended gracefully.
 
 use super::router::router;
-use super::state::{Api, BLOCKING_MAX, UPLOADS_MAX};
+use super::state::{Api, BLOCKING_MAX, FILES_MAX, UPLOADS_MAX};
 use crate::service::Shared;
 use crate::telemetry::Metrics;
 use anyhow::{Context, bail};
@@ -58,7 +58,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(BLOCKING_MAX + UPLOADS_MAX)
+            .max_blocking_threads(BLOCKING_MAX + UPLOADS_MAX + FILES_MAX)
             .thread_name("api")
             .enable_all()
             .build()

@@ -5,13 +5,16 @@ use crate::kafka;
 use crate::service::Shared;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 /// Requests that read the store or wait for scoring at once; the others wait for their turn.
 pub(super) const BLOCKING_MAX: usize = 16;
 /// Uploads that wait for Kafka at once: one is being sent while the other's acknowledgements come.
 pub(super) const UPLOADS_MAX: usize = 2;
+
+/// Files of training data that are taken in at once; a further one is refused.
+pub(super) const FILES_MAX: usize = 2;
 
 /// The state of every handler.
 #[derive(Debug, Clone)]
@@ -22,6 +25,7 @@ struct Inner {
     shared: Arc<Shared>,
     blocking: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    files: Arc<Semaphore>,
     labels: Mutex<kafka::Sender>,
     request_max: Duration,
 }
@@ -31,6 +35,7 @@ impl Api {
         Self(Arc::new(Inner {
             blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            files: Arc::new(Semaphore::new(FILES_MAX)),
             labels: Mutex::new(shared.outbox.sender()),
             request_max: Duration::from_millis(shared.config.limits.request_ms),
             shared,
@@ -54,6 +59,11 @@ impl Api {
     /// The sender of verdicts to the labels topic.
     pub(super) fn labels(&self) -> &Mutex<kafka::Sender> {
         &self.0.labels
+    }
+
+    /// A turn to take a file in, if there is one.
+    pub(super) fn file_turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.files.clone().try_acquire_owned().ok()
     }
 
     /// Runs what blocks on the store or on the scoring loops.

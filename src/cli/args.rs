@@ -8,6 +8,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::text;
+use crate::service::UploadKey;
 
 const STYLES: Styles =
     Styles::styled().header(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default());
@@ -33,6 +34,7 @@ pub enum Command {
     Replay(ReplayArgs),
     Generate(GenerateArgs),
     Label(LabelArgs),
+    Train(TrainArgs),
 }
 
 /// Show it: synthetic shop traffic with known incidents through an embedded broker
@@ -182,6 +184,43 @@ pub struct LabelArgs {
     /// [default: by the file's ending]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<LabelFormat>,
+}
+
+/// Teach with a file of labelled events that never went through Kafka
+///
+/// Reads CSV with a header, or NDJSON, either also gzipped: the fields of the configuration, and a column with the truth. Features are made of the
+/// rows in the order of the file. Without a URL the examples are written to the label log, and no service need run: the next one to start has
+/// learned them before its first event. Sending a file again does no harm: a row is learned once for its key and its place in the file.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    larum train -c larum.toml cases.csv\n  \
+    larum train -c larum.toml --label fraud --time at cases.csv.gz\n  \
+    larum train -u http://localhost:8080 --key cases-2025 cases.ndjson")]
+pub struct TrainArgs {
+    /// A CSV or NDJSON file, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Send it to this running service
+    #[arg(short, long, value_name = "URL", conflicts_with = "config")]
+    pub url: Option<String>,
+    /// The configuration, where no service is asked
+    #[arg(short, long, value_name = "FILE", default_value = "larum.toml")]
+    pub config: PathBuf,
+    /// What the file is known by: rows of the same key are learned once [default: a hash of the file]
+    #[arg(long, value_name = "KEY", value_parser = UploadKey::parse)]
+    pub key: Option<UploadKey>,
+    /// The column with the truth: 0 or 1, false or true, normal or anomaly
+    #[arg(long, value_name = "COLUMN", default_value = "label")]
+    pub label: String,
+    /// The column with the event time [default: the configuration's]
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// The column with the entity [default: the configuration's]
+    #[arg(long, value_name = "COLUMN")]
+    pub entity: Option<String>,
+    /// The column with the event id, for a query that reads it [default: the configuration's]
+    #[arg(long, value_name = "COLUMN")]
+    pub id: Option<String>,
 }
 
 /// How a file of labels is written.

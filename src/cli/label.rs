@@ -59,7 +59,7 @@ fn format(args: &LabelArgs) -> Result<LabelFormat, Usage> {
     }
 }
 
-fn base(url: &str) -> Result<&str, Usage> {
+pub(super) fn base(url: &str) -> Result<&str, Usage> {
     if !url.starts_with("http://") {
         return Err(Usage(format!(
             "the service's URL is {url:?}, and must begin with http://, such as http://localhost:8080"
@@ -73,10 +73,10 @@ fn agent() -> Agent {
 }
 
 /// Bytes read, on standard error, and nothing where that is no terminal. The length of a pipe is not known.
-fn bar(bytes: u64) -> ProgressBar {
+pub(super) fn bar(bytes: u64) -> ProgressBar {
     let (bar, style) = match bytes {
         0 => (ProgressBar::new_spinner(), "{spinner} {bytes} read, {elapsed}"),
-        _ => (ProgressBar::new(bytes), "{bar:40} {bytes}/{total_bytes}, {eta} left"),
+        _ => (ProgressBar::new(bytes), "{bar:40} {msg} {bytes}/{total_bytes}, {eta} left"),
     };
     bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

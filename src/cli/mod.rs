@@ -7,6 +7,7 @@ pub mod generate;
 pub mod label;
 pub mod replay;
 pub mod run;
+pub mod train;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Label(args) => label::run(args),
+        Command::Train(args) => train::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

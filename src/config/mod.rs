@@ -100,7 +100,9 @@ pub struct Limits {
     pub stored_rows: u64,
     /// Bytes of one HTTP request's body.
     pub body_bytes: usize,
-    /// Milliseconds for one HTTP request.
+    /// Bytes of one file of training data, as it is sent.
+    pub upload_bytes: u64,
+    /// Milliseconds for one HTTP request, or between two pieces of a file of training data.
     pub request_ms: u64,
     /// Open HTTP connections.
     pub connections: usize,

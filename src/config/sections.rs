@@ -252,7 +252,7 @@ fn api(root: &Table<'_>) -> ApiConfig {
 }
 
 /// Key, default and range of every bound. The ranges keep a slip of the finger from being a limit that is none.
-const LIMITS: [(&str, u64, u64, u64); 14] = [
+const LIMITS: [(&str, u64, u64, u64); 15] = [
     ("event_bytes", 1 << 20, 64, 1 << 27),
     ("event_depth", 32, 1, 127), // serde_json's own recursion ends at 128
     ("queue_events", 10_000, 1, 10_000_000),
@@ -262,6 +262,7 @@ const LIMITS: [(&str, u64, u64, u64); 14] = [
     ("pending_labels", 100_000, 1, 100_000_000),
     ("stored_rows", 50_000_000, 1_000, 100_000_000_000),
     ("body_bytes", 8 << 20, 1_024, 1 << 30),
+    ("upload_bytes", 1 << 30, 1_024, 1 << 40),
     ("request_ms", 10_000, 10, 600_000),
     ("connections", 1_000, 1, 100_000),
     ("commit_rows", 50_000, 1, 10_000_000),
@@ -281,6 +282,7 @@ fn limits(root: &Table<'_>) -> Limits {
         pending_labels,
         stored_rows,
         body_bytes,
+        upload_bytes,
         request_ms,
         connections,
         commit_rows,
@@ -298,6 +300,7 @@ fn limits(root: &Table<'_>) -> Limits {
         pending_labels: size(pending_labels),
         stored_rows,
         body_bytes: size(body_bytes),
+        upload_bytes,
         request_ms,
         connections: size(connections),
         commit_rows: size(commit_rows),

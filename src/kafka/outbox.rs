@@ -99,6 +99,13 @@ impl Outbox {
         self.producer.context().fail(GIVEN_UP.to_owned());
     }
 
+    /// Whether sending failed because the record is larger than librdkafka sends (`message.max.bytes`): the next may be smaller.
+    #[must_use]
+    pub fn refuses_its_size(error: &anyhow::Error) -> bool {
+        let too_large = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+        error.downcast_ref::<KafkaError>() == Some(&too_large)
+    }
+
     /// # Errors
     /// When librdkafka refuses an option.
     pub fn open(client: &Client) -> anyhow::Result<Arc<Self>> {

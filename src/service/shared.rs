@@ -1,5 +1,6 @@
 //! What the threads of a service share: read-mostly state, the way to stop, and the inboxes.
 
+use super::tasks::Tasks;
 use super::worker::Message;
 use crate::config::Config;
 use crate::engine::{Blueprint, Prediction};
@@ -87,6 +88,10 @@ pub struct Shared {
     pub globals: ArcSwap<Globals>,
     /// The versions that a partition has adopted since its last snapshot, which recovery may ask for.
     pub(super) adopted: Mutex<BTreeMap<i32, Vec<Arc<Globals>>>>,
+    /// The highest row that the trainer has folded of each upload.
+    pub(super) uploads: Mutex<BTreeMap<Arc<str>, i64>>,
+    /// Long work that somebody asked for.
+    pub tasks: Tasks,
     pub(super) inboxes: Vec<Sender<Message>>,
     pub(super) committed: Mutex<BTreeMap<i32, i64>>,
     /// When the commit that is under way began.
@@ -134,6 +139,8 @@ impl Shared {
             metrics,
             globals: ArcSwap::from_pointee(globals),
             adopted: Mutex::default(),
+            uploads: Mutex::default(),
+            tasks: Tasks::new(crate::telemetry::now_ms()),
             inboxes,
             committed: Mutex::default(),
             commit_began: Mutex::default(),
@@ -166,6 +173,7 @@ impl Shared {
     pub fn stop(&self) {
         self.stop_deadline.get_or_init(|| after(STOP_PATIENCE));
         self.stop.store(true, Ordering::Release);
+        self.tasks.stop();
         // Full means that somebody has asked already.
         self.stopped.0.try_send(()).ok();
     }

@@ -3,17 +3,18 @@
 use super::committer;
 use super::joiner::Joiner;
 use super::shared::Shared;
+use super::topics::ensure_topics;
 use super::training;
 use super::worker::{Message, Worker};
 use crate::config::Config;
 use crate::engine::Blueprint;
 use crate::features::ColumnKind;
-use crate::kafka::{Client, LogReader, Outbox, Source, Topics};
+use crate::kafka::{Client, LogReader, Outbox, Source};
 use crate::learn::{Trainer, TrainerLimits};
 use crate::store::{self, Layout, Store};
 use crate::telemetry::Metrics;
 use crate::wire::{LabelLogReader, Names};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, after, bounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,10 +46,7 @@ impl Service {
     /// When anything is not as configured; the message says what to do.
     pub fn start(config: Config, blueprint: Arc<Blueprint>) -> anyhow::Result<Self> {
         let client = Client::new(&config.kafka.brokers, &config.kafka.client);
-        let names = Names {
-            columns: blueprint.plan.columns().to_vec(),
-            models: blueprint.models.iter().map(|model| model.name.clone()).collect(),
-        };
+        let names = Names::of(&blueprint);
         ensure_topics(&client, &config)?;
         let (store, writer) = open_store(&config, &names)?;
 
@@ -66,9 +64,11 @@ impl Service {
             (0..count).map(|_| bounded(batches)).unzip();
         let first_start = wanted.is_empty();
         let globals = trainer.globals();
+        let uploads = trainer.uploads().collect();
         let shared =
             Arc::new(Shared::new(config, blueprint, names, store, outbox, metrics, globals, inboxes, first_start));
         *super::shared::lock(&shared.adopted) = adopted;
+        *super::shared::lock(&shared.uploads) = uploads;
 
         let (commits, requests) = bounded(count + 1);
         let mut others = vec![spawn(&shared, "committer", move |shared| committer::run(shared, writer, &requests))];
@@ -80,6 +80,10 @@ impl Service {
         let consumed = shared.store.read(|reader| reader.offsets(&shared.config.kafka.labels))?;
         let labels = LogReader::open(&client, &shared.config.kafka.labels, &consumed)?;
         others.push(spawn(&shared, "joiner", move |shared| Joiner::new(shared, commits)?.run(labels)));
+        others.push(spawn(&shared, "tasks", |shared| {
+            shared.tasks.run(shared);
+            Ok(())
+        }));
         others.push(spawn(&shared, "trainer", move |shared| training::run(shared, trainer, entries, label_log)));
 
         let kafka = &shared.config.kafka;
@@ -144,35 +148,6 @@ where
         }
     };
     thread::Builder::new().name(name.into()).spawn(run).expect("the system gives a process its few threads")
-}
-
-fn ensure_topics(client: &Client, config: &Config) -> anyhow::Result<()> {
-    let topics = Topics::new(client)?;
-    let kafka = &config.kafka;
-    let partitions = topics.partitions(&kafka.events)?;
-    if partitions == 0 {
-        bail!(
-            "topic {:?} ([kafka] events) does not exist on {:?}: create it, or check the name",
-            kafka.events,
-            kafka.brokers
-        );
-    }
-    topics.ensure(&kafka.predictions, partitions, &[])?;
-    topics.ensure(&kafka.dead_letters, 1, &[])?;
-    topics.ensure(&kafka.labels, 1, &[])?;
-    topics.ensure(
-        &kafka.label_log,
-        1,
-        &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete")],
-    )?;
-    let found = topics.partitions(&kafka.label_log)?;
-    if found > 1 {
-        bail!(
-            "topic {:?} ([kafka] label_log) has {found} partitions, but its order is what every model is folded from: it must have 1",
-            kafka.label_log
-        );
-    }
-    Ok(())
 }
 
 fn open_store(config: &Config, names: &Names) -> anyhow::Result<(Store, store::Writer)> {

@@ -2,7 +2,7 @@
 
 use super::shared::{Shared, lock};
 use crate::kafka::LogReader;
-use crate::learn::{Globals, Trainer};
+use crate::learn::{Entry, Globals, Trainer};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,7 +45,8 @@ pub(super) fn fold_to_end(
     Ok(wanted.iter().map(|(&partition, versions)| (partition, of(versions))).collect())
 }
 
-fn fold(trainer: &mut Trainer, log: &mut wire::LabelLogReader, record: &crate::kafka::LogRecord) {
+/// True where it was an example.
+fn fold(trainer: &mut Trainer, log: &mut wire::LabelLogReader, record: &crate::kafka::LogRecord) -> bool {
     let entry = match log.read(record.payload.as_deref().unwrap_or_default()) {
         Ok(entry) => entry,
         Err(reason) => {
@@ -53,7 +54,9 @@ fn fold(trainer: &mut Trainer, log: &mut wire::LabelLogReader, record: &crate::k
             None
         }
     };
+    let is_example = matches!(entry, Some(Entry::Example { .. }));
     trainer.fold(record.offset, entry);
+    is_example
 }
 
 pub(super) fn run(
@@ -63,17 +66,20 @@ pub(super) fn run(
     mut reader: LogReader,
 ) -> anyhow::Result<()> {
     lock(&shared.status).trained = true;
-    let mut unpublished = 0;
+    let (mut unpublished, mut uploads_grew) = (0, false);
     while !shared.stopping() {
         let record = reader.poll(IDLE)?;
         if let Some(record) = &record {
-            fold(&mut trainer, &mut log, record);
+            uploads_grew |= fold(&mut trainer, &mut log, record);
             unpublished += 1;
         }
         if unpublished > 0 && (record.is_none() || unpublished >= PUBLISH_ENTRIES) {
             unpublished = 0;
             let globals = trainer.globals();
             shared.metrics.trained(&globals);
+            if std::mem::take(&mut uploads_grew) {
+                *lock(&shared.uploads) = trainer.uploads().collect();
+            }
             shared.globals.store(Arc::new(globals));
         }
     }

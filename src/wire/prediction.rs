@@ -1,6 +1,7 @@
 //! A scored event as JSON: the predictions topic and the API show the same object.
 
 use super::label::LabelRecord;
+use crate::engine::Blueprint;
 use crate::features::{Column, ColumnKind, FeatureVector};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -10,6 +11,16 @@ use serde::{Serialize, Serializer};
 pub struct Names {
     pub columns: Vec<Column>,
     pub models: Vec<String>,
+}
+
+impl Names {
+    #[must_use]
+    pub fn of(blueprint: &Blueprint) -> Self {
+        Self {
+            columns: blueprint.plan.columns().to_vec(),
+            models: blueprint.models.iter().map(|model| model.name.clone()).collect(),
+        }
+    }
 }
 
 /// How far a partition is from its first alarm.

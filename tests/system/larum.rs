@@ -90,8 +90,15 @@ impl Deployment {
         self.path("larum.db")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A command of larum, to be run beside the configuration.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binary());
+        command.arg(name).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
     }
 
     /// Starts the service and waits until it says that it is ready.
@@ -193,6 +200,10 @@ impl Service {
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         process::resident_kib(self.child.id())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.base.clone()
     }
 
     /// Status and body; none where nobody answers.

@@ -18,3 +18,4 @@ mod large;
 mod malformed;
 mod operations;
 mod start;
+mod upload;

@@ -146,9 +146,7 @@ impl KernelMachine {
         };
         self.points.optimise(at);
         self.points.forget_useless();
-        while self.points.len() > self.settings.support_vectors_max {
-            self.points.merge_closest();
-        }
+        self.points.keep_to(self.settings.support_vectors_max, self.offset);
     }
 
     /// This model with support vectors that were fitted elsewhere: (event, y alpha), with the bias that they leave open. Beyond the budget they are merged.
@@ -161,9 +159,7 @@ impl KernelMachine {
             let bound = machine.settings.c.max(coefficient.abs());
             machine.put(encoded, coefficient, bound);
         }
-        while machine.points.len() > machine.settings.support_vectors_max {
-            machine.points.merge_closest();
-        }
+        machine.points.keep_to(machine.settings.support_vectors_max, machine.offset);
         machine
     }
 

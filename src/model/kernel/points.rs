@@ -219,6 +219,11 @@ impl Points {
         }
     }
 
+    pub(super) fn scale_pushes(&mut self, by: f64) {
+        self.alphas.iter_mut().for_each(|alpha| *alpha *= by);
+        self.coefficients.as_flattened_mut().iter_mut().for_each(|coefficient| *coefficient *= by);
+    }
+
     pub(super) fn add(&mut self, at: usize, push: f64) {
         self.set(at, self.alphas[at] + push);
     }
