@@ -8,6 +8,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::text;
+use crate::replay::Feedback;
 use crate::service::UploadKey;
 
 const STYLES: Styles =
@@ -88,6 +89,7 @@ pub struct CheckArgs {
 #[command(after_help = "Examples:\n  \
     larum replay -i http.csv.gz --label label\n  \
     larum replay -i events.csv --label fraud --label-delay 1000 --label-rate 0.1 -o scores.csv --report report.json\n  \
+    larum replay -i cases.csv --label fraud --feedback 100/all --refit 1\n  \
     larum generate --events 100000 --truth | larum replay -c larum.toml -i - --label anomaly")]
 pub struct ReplayArgs {
     /// A CSV or NDJSON file, or - for standard input
@@ -113,6 +115,14 @@ pub struct ReplayArgs {
     /// Give the label of row i back after row i + N has been scored; 0: before row i + 1 [default: no labels are given]
     #[arg(long, value_name = "N", requires = "label")]
     pub label_delay: Option<u64>,
+    /// Let a reviewer choose what is labelled, by what has been learned so far: 20/1024 of every 1,024 rows, 100/all one by one from the whole file once it is
+    /// scored
+    #[arg(long, value_name = "N/ROWS", value_parser = feedback, requires = "label", conflicts_with = "label_delay")]
+    pub feedback: Option<Feedback>,
+    /// Refit the models that learn from labels after every N labels. A refitted model takes over when it proves better on the newest; where a reviewer
+    /// chooses, at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub refit: Option<u64>,
     /// Give back only this share of the labels, chosen by the seed
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "label_delay")]
     pub label_rate: f64,
@@ -251,6 +261,14 @@ fn share(value: &str) -> Result<f64, String> {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("a share is a number from 0 to 1".into()),
     }
+}
+
+fn feedback(value: &str) -> Result<Feedback, String> {
+    let wrong = || "a number of labels and of rows, like 20/1024, or 100/all".to_owned();
+    let (labels, rows) = value.split_once('/').ok_or_else(wrong)?;
+    let count = |text: &str| text.parse().ok().filter(|count| *count > 0).ok_or_else(wrong);
+    let labels = count(labels)?;
+    Ok(if rows == "all" { Feedback::Pool { labels } } else { Feedback::Windows { labels, rows: count(rows)? } })
 }
 
 fn events_per_second(value: &str) -> Result<f64, String> {

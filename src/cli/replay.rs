@@ -6,7 +6,7 @@ use super::run::{blueprint, engine_limits};
 use crate::config::Config;
 use crate::decision::ENTRIES_MIN;
 use crate::engine::{Blueprint, BlueprintError};
-use crate::replay::{self, Feedback, Inferred, Options, Report, Source};
+use crate::replay::{self, Feedback, Inferred, Options, Report, Source, Teaching};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -42,7 +42,8 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
         None => without_configuration(&source, &options, args.seed)?,
     };
     let input = source.rows(&options).map_err(|error| Usage(format!("{error:#}")))?;
-    let feedback = args.label_delay.map(|delay_rows| Feedback { delay_rows, rate: args.label_rate });
+    let delayed = args.label_delay.map(|rows| Feedback::Delayed { rows, rate: args.label_rate });
+    let teaching = Teaching { feedback: delayed.or(args.feedback), refit_labels: args.refit };
     let mut scores = args.output.as_deref().map(create).transpose()?;
     // Before all is scored: a path that cannot be written to is told at once.
     let report_file = args.report.as_deref().map(create).transpose()?;
@@ -54,7 +55,7 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
     );
     let out = scores.as_mut().map(|file| file as &mut dyn Write);
     let (report, refused) =
-        replay::run(&blueprint, input, feedback, args.warmup, out, |bytes| bar.set_position(bytes))?;
+        replay::run(&blueprint, input, teaching, args.warmup, out, |bytes| bar.set_position(bytes))?;
     bar.finish_and_clear();
     if let Some(mut file) = scores {
         file.flush().context("cannot write the scores")?;
@@ -121,6 +122,12 @@ fn print(blueprint: &Blueprint, report: &Report, warmup: u64) -> anyhow::Result<
         figure(report.alarm_rate),
         report.labels_used
     )?;
+    if let Some(found) = report.reviewed_anomalies {
+        writeln!(out, "the reviewer found {found} anomalies with {} labels", report.labels_used)?;
+    }
+    if let Some(promotions) = report.promotions {
+        writeln!(out, "refitted models took over {promotions} times")?;
+    }
     let quiet_s = blueprint.quiet.period_ms() as f64 / 1_000.0;
     let once = if quiet_s > 0.0 {
         format!(", one per entity in {quiet_s} s but for much stranger ones")

@@ -14,7 +14,7 @@ pub struct Linear {
     scaling: Vec<Moments>,
     /// One per numeric column, then one per bucket (where there are categories), then the bias.
     weights: Vec<f64>,
-    /// The sum of squared pushes on each weight (Duchi, Hazan, Singer 2011).
+    /// The sum of squared pushes on each weight (Duchi, Hazan, Singer 2011), of which old ones fade.
     squares: Vec<f64>,
 }
 
@@ -92,7 +92,7 @@ impl Linear {
         }
         let mut reach = 0.0;
         for &(i, x) in inputs {
-            self.squares[i] += weight * (push * x) * (push * x);
+            self.squares[i] += weight * ((push * x) * (push * x) - self.squares[i] / MEMORY);
             reach += self.rate(i) * x * x;
         }
         if reach > 0.0 {
@@ -181,3 +181,6 @@ impl Linear {
 /// With labels 1,000 rows late, .25 to .5 lie within .006 AUC for the logistic loss on mammography, campaign and NSL-KDD; adding a
 /// constant step of .01 lost .006 (logistic) to .02 (hinge) on campaign and gained nothing on the others.
 const RATE: f64 = 0.4;
+/// Examples over which earlier pushes fade, or a model of many labels would stand still. Accuracy on elec2 with labels 10 rows late: .806 without, .810 with
+/// 10,000, .812 with 5,000; AUC on campaign with labels 1,000 rows late: .905, .902, below .90; on mammography and NSL-KDD the same.
+const MEMORY: f64 = 10_000.0;

@@ -3,6 +3,7 @@
 mod input;
 mod inferred;
 mod lines;
+mod pool;
 mod report;
 
 pub use inferred::Inferred;
@@ -12,10 +13,12 @@ pub use report::{BudgetReport, ModelReport, Report};
 use crate::draw::{Draw, Purpose};
 use crate::engine::{Blueprint, Outcome, Partition, Scored};
 use crate::features::FeatureVector;
+use crate::learn::refit::{self, RefitError};
 use crate::learn::{Entry, EventKey, LabelEntry, LabelSource, Trainer, TrainerLimits};
-use crate::model::Label;
+use crate::model::{Hashing, Label, LearnsFrom};
 use anyhow::Context;
-use report::Reporter;
+use pool::Candidate;
+use report::{Reporter, Taught};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
@@ -27,12 +30,25 @@ const BACKGROUND_ROWS: u64 = 1_000;
 
 /// Which labels come back, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Feedback {
-    /// The label of row i is given after row i + `delay_rows` has been scored.
-    pub delay_rows: u64,
-    /// The seeded share of labels that come back at all.
-    pub rate: f64,
+pub enum Feedback {
+    /// The label of row i is given after row i + `rows` has been scored; the seeded share `rate` of labels comes back at all.
+    Delayed { rows: u64, rate: f64 },
+    /// Of every `rows` rows, the review queue chooses this many to be labelled once they are scored.
+    Windows { labels: u64, rows: u64 },
+    /// Once all rows are scored, it chooses this many one by one from the whole file, each by what the labels before have taught.
+    Pool { labels: u64 },
 }
+
+/// How the labels of a file are given, and what is made of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Teaching {
+    pub feedback: Option<Feedback>,
+    /// Models are refitted after every so many labels.
+    pub refit_labels: Option<u64>,
+}
+
+/// Unlabelled rows of a pool that the label learners take for weak normals: as many as wait in a trainer's queue.
+const POOL_BACKGROUND: usize = 4_096;
 
 /// A label on its way back.
 struct Waiting {
@@ -48,9 +64,15 @@ struct Replay<'a> {
     engine: Partition,
     trainer: Trainer,
     waiting: VecDeque<Waiting>,
-    feedback: Option<Feedback>,
+    teaching: Teaching,
     draw: Draw,
     key: Arc<str>,
+    /// Scored rows that the reviewer has not looked at yet.
+    candidates: Vec<Candidate>,
+    hashing: Hashing,
+    reviewed_anomalies: u64,
+    promotions: u64,
+    rows_scored: u64,
     labels_used: u64,
     adopted_at_row: u64,
     blueprint: &'a Arc<Blueprint>,
@@ -71,7 +93,7 @@ pub struct Refused {
 pub fn run(
     blueprint: &Arc<Blueprint>,
     mut input: Input,
-    feedback: Option<Feedback>,
+    teaching: Teaching,
     warmup_rows: u64,
     mut scores: Option<&mut dyn Write>,
     mut progress: impl FnMut(u64),
@@ -82,9 +104,14 @@ pub fn run(
         engine: Partition::new(blueprint.clone(), TOPIC, 0, 1, 0, globals),
         trainer,
         waiting: VecDeque::new(),
-        feedback,
+        teaching,
         draw: Draw::new(blueprint.seed),
         key: TOPIC.into(),
+        candidates: Vec::new(),
+        hashing: Hashing::new(blueprint.plan.columns()),
+        reviewed_anomalies: 0,
+        promotions: 0,
+        rows_scored: 0,
         labels_used: 0,
         adopted_at_row: 0,
         blueprint,
@@ -102,7 +129,7 @@ pub fn run(
     let mut number = 0;
     while let Some(row) = input.next_row().with_context(|| format!("cannot read row {}", number + 1))? {
         number += 1;
-        replay.give_labels(number);
+        replay.give_labels(number)?;
         replay.adopt(number);
         match replay.score(number, &row) {
             Outcome::Scored(scored) => {
@@ -125,8 +152,15 @@ pub fn run(
         }
     }
     progress(input.bytes_read());
-    let report =
-        reporter.finish(number, replay.labels_used, replay.engine.counters.late, watch.elapsed().as_secs_f64());
+    if let Some(Feedback::Pool { labels }) = teaching.feedback {
+        replay.review_pool(labels, &mut progress)?;
+    }
+    let taught = Taught {
+        labels: replay.labels_used,
+        reviewed_anomalies: replay.reviews().then_some(replay.reviewed_anomalies),
+        promotions: teaching.refit_labels.map(|_| replay.promotions),
+    };
+    let report = reporter.finish(number, taught, replay.engine.counters.late, watch.elapsed().as_secs_f64());
     Ok((report, refused))
 }
 
@@ -140,22 +174,100 @@ impl Replay<'_> {
     }
 
     /// Labels that are due before row `number` is scored.
-    fn give_labels(&mut self, number: u64) {
-        let Some(feedback) = self.feedback else { return };
-        while self.waiting.front().is_some_and(|waiting| waiting.row + feedback.delay_rows < number) {
-            let Some(waiting) = self.waiting.pop_front() else { break };
-            let offset = i64::try_from(waiting.row).expect("a file has fewer rows than i64 counts");
-            let entry = LabelEntry {
-                source: LabelSource { partition: 0, offset },
-                event: self.event_key(waiting.row),
-                event_id: waiting.event_id,
-                label: waiting.label,
-                features: waiting.features,
-                surprises: waiting.surprises,
-            };
-            self.trainer.fold(self.trainer.version(), Some(Entry::Label(entry)));
-            self.labels_used += 1;
+    fn give_labels(&mut self, number: u64) -> anyhow::Result<()> {
+        match self.teaching.feedback {
+            Some(Feedback::Delayed { rows, .. }) => {
+                while self.waiting.front().is_some_and(|waiting| waiting.row + rows < number) {
+                    let Some(Waiting { row, event_id, label, features, surprises }) = self.waiting.pop_front() else {
+                        break;
+                    };
+                    self.teach(row, event_id, label, features, surprises)?;
+                }
+            }
+            Some(Feedback::Windows { labels, rows }) if number > 1 && (number - 1) % rows == 0 => {
+                let mut candidates = std::mem::take(&mut self.candidates);
+                self.rank(&mut candidates);
+                self.reviewed_anomalies += self.review(&mut candidates, labels, |_| {})?;
+            }
+            _ => {}
         }
+        Ok(())
+    }
+
+    /// A verdict on a scored row goes to the models that learn from labels.
+    fn teach(
+        &mut self,
+        row: u64,
+        event_id: String,
+        label: Label,
+        features: FeatureVector,
+        surprises: Vec<f64>,
+    ) -> anyhow::Result<()> {
+        let offset = i64::try_from(row).expect("a file has fewer rows than i64 counts");
+        let source = LabelSource { partition: 0, offset };
+        let event = self.event_key(row);
+        let entry = LabelEntry { source, event, event_id, label, features, surprises };
+        self.trainer.fold(self.trainer.version(), Some(Entry::Label(entry)));
+        self.labels_used += 1;
+        if self.teaching.refit_labels.is_some_and(|labels| self.labels_used % labels == 0) {
+            self.refit()?;
+        }
+        Ok(())
+    }
+
+    /// Refits every model that learns from labels. In a pool it takes over at once, for there is nothing to compare it with: labels chosen by score are no
+    /// sample. Else it takes over when it has proved better.
+    fn refit(&mut self) -> anyhow::Result<()> {
+        let examples = self.trainer.examples();
+        let learners = self.blueprint.models.iter().zip(self.blueprint.parts());
+        let learners = learners.filter(|(_, part)| part.learns_from == LearnsFrom::Labels).map(|(spec, _)| &spec.name);
+        for (place, name) in learners.enumerate() {
+            let fitted = if self.reviews() {
+                refit::fit_all(&examples, place, self.blueprint.seed).map(Some)
+            } else {
+                refit::challenge(&examples, place, self.blueprint.seed, &mut |_| true)
+                    .map(|challenge| challenge.comparison.is_better().then_some(challenge.fitted))
+            };
+            let fitted = match fitted {
+                Ok(Some(fitted)) => fitted,
+                Ok(None) | Err(RefitError::TooFew { .. }) => continue,
+                Err(error) => return Err(error).with_context(|| format!("cannot refit {name}")),
+            };
+            self.promotions += 1;
+            let entry = Entry::Promotion {
+                model: name.clone(),
+                fitted: Arc::new(fitted),
+                trained_through: examples.through,
+            };
+            self.trainer.fold(self.trainer.version(), Some(entry));
+        }
+        Ok(())
+    }
+
+    /// Whether a reviewer chooses what is labelled.
+    fn reviews(&self) -> bool {
+        matches!(self.teaching.feedback, Some(Feedback::Windows { .. } | Feedback::Pool { .. }))
+    }
+
+    fn review_pool(&mut self, labels: u64, progress: &mut impl FnMut(u64)) -> anyhow::Result<()> {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        self.rank(&mut candidates);
+        let step = (candidates.len() / POOL_BACKGROUND).max(1);
+        for candidate in candidates.iter().step_by(step).take(POOL_BACKGROUND) {
+            // Behind the samples of the stream, whose offsets are those of the rows.
+            let number = self.rows_scored + candidate.row + 1;
+            let entry = Entry::Background { event: self.event_key(number), features: candidate.features.clone() };
+            self.trainer.fold(self.trainer.version(), Some(entry));
+        }
+        self.reviewed_anomalies += self.review(&mut candidates, labels, progress)?;
+        Ok(())
+    }
+
+    /// Ranks candidates by the detectors as they are now.
+    fn rank(&self, candidates: &mut [Candidate]) {
+        let said = |candidate: &Candidate| self.engine.predict_features(candidate.features.clone()).surprise;
+        let strangeness: Vec<f64> = candidates.iter().map(said).collect();
+        pool::rank(candidates, &strangeness);
     }
 
     fn adopt(&mut self, number: u64) {
@@ -174,14 +286,22 @@ impl Replay<'_> {
                 Entry::Background { event: self.event_key(number), features: scored.prediction.features.clone() };
             self.trainer.fold(self.trainer.version(), Some(entry));
         }
-        if let (Some(feedback), Some(truth)) = (self.feedback, truth)
-            && self.draw.chance(Purpose::ReplayLabel, number, feedback.rate)
-        {
-            let label = if truth { Label::Anomaly } else { Label::Normal };
-            let surprises = scored.prediction.surprises();
-            let features = scored.prediction.features;
-            self.waiting.push_back(Waiting { row: number, event_id: scored.event_id, label, features, surprises });
+        let surprises = scored.prediction.surprises();
+        let features = scored.prediction.features;
+        match (self.teaching.feedback, truth) {
+            (Some(Feedback::Delayed { rate, .. }), Some(truth))
+                if self.draw.chance(Purpose::ReplayLabel, number, rate) =>
+            {
+                let label = if truth { Label::Anomaly } else { Label::Normal };
+                self.waiting.push_back(Waiting { row: number, event_id: scored.event_id, label, features, surprises });
+            }
+            (Some(Feedback::Windows { .. } | Feedback::Pool { .. }), truth) => {
+                let id = scored.event_id;
+                self.candidates.push(Candidate::new(number, id, features, surprises, truth, &self.hashing));
+            }
+            _ => {}
         }
+        self.rows_scored = number;
     }
 
     fn event_key(&self, number: u64) -> EventKey {

@@ -40,12 +40,26 @@ pub struct Report {
     pub alarms: u64,
     pub alarm_rate: Option<f64>,
     pub labels_used: u64,
+    /// Anomalies among the rows that a reviewer was shown; only where one chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reviewed_anomalies: Option<u64>,
+    /// Refitted models that took over; only where models were refitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promotions: Option<u64>,
     /// Rows that were scored, but came too late for their entity's windows.
     pub late: u64,
     pub auc: Option<f64>,
     pub average_precision: Option<f64>,
     pub budgets: Vec<BudgetReport>,
     pub models: BTreeMap<String, ModelReport>,
+}
+
+/// What labels were given, and what became of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taught {
+    pub(super) labels: u64,
+    pub(super) reviewed_anomalies: Option<u64>,
+    pub(super) promotions: Option<u64>,
 }
 
 /// Gathers what a report needs, row by row.
@@ -102,7 +116,7 @@ impl Reporter {
         }
     }
 
-    pub(super) fn finish(self, rows: u64, labels_used: u64, late: u64, seconds: f64) -> Report {
+    pub(super) fn finish(self, rows: u64, taught: Taught, late: u64, seconds: f64) -> Report {
         let budgets = BUDGETS.iter().map(|&budget| {
             let found = quality::precision_recall_at(budget, &self.surprises, &self.truth);
             BudgetReport { budget, precision: found.map(|f| f.0), recall: found.map(|f| f.1) }
@@ -127,7 +141,9 @@ impl Reporter {
             events_per_second: if seconds > 0.0 { self.scored as f64 / seconds } else { 0.0 },
             alarms: self.alarms,
             alarm_rate: (self.counted > 0).then(|| self.alarms as f64 / self.counted as f64),
-            labels_used,
+            labels_used: taught.labels,
+            reviewed_anomalies: taught.reviewed_anomalies,
+            promotions: taught.promotions,
             late,
             auc: quality::auc(&self.surprises, &self.truth),
             average_precision: quality::average_precision(&self.surprises, &self.truth),

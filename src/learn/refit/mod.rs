@@ -1,10 +1,12 @@
 //! Refits: a model of the same form, fitted at once to the labels that are kept, which takes over only when it has proved better.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::entry::Fitted;
-use super::trainer::{Example, Examples};
-use crate::model::{Form, Label, Learner, Model, Platt};
+use super::trainer::{BACKGROUND_WEIGHT, Example, Examples};
+use crate::model::{Encoded, Form, Label, Learner, Model, Platt};
 
 mod compare;
 mod design;
@@ -49,22 +51,27 @@ pub struct Challenge {
 /// What a fit is made from: events with their verdicts, and unlabelled events that count as normals.
 #[derive(Debug)]
 struct Rows<'a> {
-    labelled: Vec<(&'a crate::model::Encoded, Label)>,
-    background: Vec<&'a crate::model::Encoded>,
+    labelled: Vec<(&'a Encoded, Label)>,
+    /// All that are kept, for a fit in which rows have weights.
+    unlabelled: &'a [Arc<Encoded>],
+    /// What each of them weighs, as it does online.
+    unlabelled_weight: f64,
+    /// For a fit in which they have none: as many of them as weigh the same together.
+    background: Vec<&'a Encoded>,
 }
 
 impl<'a> Rows<'a> {
-    /// Background samples weigh online `20 / (20 + normals)` each; where rows have no weight, as many of them take part as weigh the same together.
     fn new(labelled: &'a [Example], examples: &'a Examples) -> Self {
-        let share = super::trainer::BACKGROUND_WEIGHT / (super::trainer::BACKGROUND_WEIGHT + examples.normals as f64);
-        let all = examples.background.len();
-        let count = (share * all as f64).ceil() as usize;
-        let background = (0..count).map(|i| &*examples.background[i * all / count]).collect();
-        Self { labelled: labelled.iter().map(|example| (&*example.x, example.label)).collect(), background }
+        let unlabelled_weight = BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + examples.normals as f64);
+        let unlabelled = &examples.background[..];
+        let count = (unlabelled_weight * unlabelled.len() as f64).ceil() as usize;
+        let background = (0..count).map(|i| &*unlabelled[i * unlabelled.len() / count]).collect();
+        let labelled = labelled.iter().map(|example| (&*example.x, example.label)).collect();
+        Self { labelled, unlabelled, unlabelled_weight, background }
     }
 
     /// Every row with its class: +1 an anomaly, -1 normal.
-    fn all(&self) -> impl Iterator<Item = (&'a crate::model::Encoded, f64)> + Clone + '_ {
+    fn all(&self) -> impl Iterator<Item = (&'a Encoded, f64)> + Clone + '_ {
         let labelled = self.labelled.iter().map(|(x, label)| (*x, if *label == Label::Anomaly { 1.0 } else { -1.0 }));
         labelled.chain(self.background.iter().map(|x| (*x, -1.0)))
     }
@@ -123,13 +130,20 @@ pub fn challenge(
     Ok(Challenge { fitted, trained_through: examples.through, comparison, judged })
 }
 
-/// The form fitted to all labels, with a calibration of none: for tests and for first fits, where nothing is there to compare with.
+/// The form fitted to all labels, where there is nothing to compare it with. Its calibration is of what it says of its own examples: too sure, in the right
+/// order.
 ///
 /// # Errors
-/// When it is no label learner, or the fit fails.
-pub fn fit_all(examples: &Examples, place: usize, seed: u64) -> Result<Form, RefitError> {
+/// When it is no label learner, there are not two classes, or the fit fails.
+pub fn fit_all(examples: &Examples, place: usize, seed: u64) -> Result<Fitted, RefitError> {
     let champion = examples.models.get(place).and_then(Model::learner).ok_or(RefitError::Detector)?;
-    fit(champion.form(), Rows::new(&examples.labelled, examples), seed)
+    let count = |label| examples.labelled.iter().filter(|example| example.label == label).count();
+    let (anomalies, normals) = (count(Label::Anomaly), count(Label::Normal));
+    if anomalies == 0 || normals == 0 {
+        return Err(RefitError::TooFew { anomalies, normals, held_out_anomalies: 0, held_out_normals: 0 });
+    }
+    let form = fit(champion.form(), Rows::new(&examples.labelled, examples), seed)?;
+    Ok(Fitted { form, calibration: Platt::default() })
 }
 
 fn enough(older: &[Example], newest: &[Example]) -> Result<(), RefitError> {
