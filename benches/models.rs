@@ -6,7 +6,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use larum::decision::Calibration;
 use larum::draw::{Draw, Purpose};
 use larum::features::{Column, ColumnKind};
-use larum::model::{Encoded, Kernel, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec, Part, Reach};
+use larum::learn::{Example, Examples, refit};
+use larum::model::{
+    Encoded, Kernel, KernelSettings, Kind, Label, LearnsFrom, Lesson, Model, ModelSpec, Part, Reach, Shape,
+};
+use std::sync::Arc;
 
 const FEATURES: u64 = 10;
 
@@ -23,7 +27,7 @@ fn columns() -> Vec<Column> {
 
 fn lesson(kind: &Kind, i: usize) -> Lesson {
     match kind {
-        Kind::LogisticRegression | Kind::Svm { .. } => {
+        Kind::LogisticRegression | Kind::Svm { .. } | Kind::LabelRegression | Kind::ExtraTrees => {
             Lesson::Label { label: if i.is_multiple_of(10) { Label::Anomaly } else { Label::Normal }, weight: 1.0 }
         }
         _ => Lesson::Event,
@@ -42,6 +46,10 @@ fn models(c: &mut Criterion) {
         ("one_class_svm", Kind::OneClassSvm { nu: 0.5 }),
         ("logistic_regression", Kind::LogisticRegression),
         ("svm", Kind::Svm { kernel: Kernel::Linear }),
+        ("linear_regression on the label", Kind::LabelRegression),
+        // Labels without sense: every support vector that there may be is there.
+        ("rbf svm with 256 support vectors", Kind::Svm { kernel: Kernel::Curved(KernelSettings::new(Shape::Rbf)) }),
+        ("extra_trees of 4,096 labels", Kind::ExtraTrees),
     ];
     for (name, kind) in kinds {
         let spec = ModelSpec::new(name, kind.clone());
@@ -55,6 +63,9 @@ fn models(c: &mut Criterion) {
             let i = next();
             model.learn(&events[i], lesson(&kind, i));
         }
+        if kind == Kind::ExtraTrees {
+            model = refitted(&model, &events);
+        }
         c.bench_function(&format!("{name}/10 features/score"), |b| b.iter(|| model.strangeness(&events[next()])));
         c.bench_function(&format!("{name}/10 features/score and learn"), |b| {
             b.iter(|| {
@@ -64,6 +75,20 @@ fn models(c: &mut Criterion) {
             });
         });
     }
+}
+
+/// The model fitted to these events; every second label in ten depends on the event, so that trees grow deep.
+fn refitted(model: &Model, events: &[Encoded]) -> Model {
+    let label = |x: &Encoded| if x.values[0] * x.values[1] > 0.7 { Label::Anomaly } else { Label::Normal };
+    let example = |(i, x): (usize, &Encoded)| {
+        let label = if i.is_multiple_of(10) { Label::Anomaly } else { label(x) };
+        Example { offset: i as i64, x: Arc::new(x.clone()), label, said: Arc::default() }
+    };
+    let labelled: Vec<Example> = events.iter().enumerate().map(example).collect();
+    let through = labelled.len() as i64;
+    let examples = Examples { labelled, background: vec![], models: vec![model.clone()], normals: 0, through };
+    let fitted = refit::fit_all(&examples, 0, 1).expect("labels of both classes");
+    model.refitted(&fitted.form, &fitted.calibration)
 }
 
 /// All models of a configuration that names none; one event of a hundred has a label.

@@ -2,11 +2,13 @@
 
 use larum::draw::{Draw, Purpose};
 use larum::features::{Column, ColumnKind, FeatureVector};
+use larum::learn::{Example, Examples, refit};
 use larum::model::{
-    CATEGORIES_MAX, Encoded, Encoder, EntityMoments, Hashing, Kernel, Kind, Label, LearnsFrom, Lesson, Model,
-    ModelError, ModelSpec, Reach, Scope,
+    CATEGORIES_MAX, Encoded, Encoder, EntityMoments, Hashing, Kernel, KernelSettings, Kind, Label, LearnsFrom, Lesson,
+    Model, ModelError, ModelSpec, Reach, Scope, Shape,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Every kind, and every detector in both scopes.
 fn specs() -> Vec<ModelSpec> {
@@ -20,6 +22,10 @@ fn specs() -> Vec<ModelSpec> {
         Kind::OneClassSvm { nu: 0.5 },
         Kind::LogisticRegression,
         Kind::Svm { kernel: Kernel::Linear },
+        Kind::LabelRegression,
+        Kind::Svm { kernel: Kernel::Curved(KernelSettings::new(Shape::Rbf)) },
+        Kind::Svm { kernel: Kernel::Curved(KernelSettings::new(Shape::Poly { degree: 3 })) },
+        Kind::ExtraTrees,
     ];
     let all = kinds.map(|kind| ModelSpec::new("m", kind));
     let detectors = all.iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Events);
@@ -92,11 +98,21 @@ fn teach(model: &mut Model, encoded: &Encoded, i: u64) {
 /// A model and its encoder after `events` events, each changed by `change` first.
 fn taught(spec: &ModelSpec, events: u64, change: impl Fn(&mut FeatureVector)) -> (Model, Known) {
     let (mut model, mut encoder) = (model(spec), Known::nothing());
+    let mut labelled = Vec::new();
     for i in 0..events {
         let mut features = event(i);
         change(&mut features);
-        teach(&mut model, &encoder.encode(&features), i);
+        let x = encoder.encode(&features);
+        teach(&mut model, &x, i);
         encoder.learn(&features);
+        labelled.push(Example { offset: i.cast_signed(), x: Arc::new(x), label: label(i), said: Arc::default() });
+    }
+    // Trees learn by refits only.
+    if spec.kind == Kind::ExtraTrees {
+        let through = events.cast_signed();
+        let examples = Examples { labelled, background: vec![], models: vec![model.clone()], normals: 0, through };
+        let fitted = refit::fit_all(&examples, 0, 1).expect("labels of both classes");
+        model = model.refitted(&fitted.form, &fitted.calibration);
     }
     (model, encoder)
 }
@@ -295,7 +311,8 @@ fn a_constant_column_does_not_wind_up() {
 #[test]
 fn label_learners_vote_once_both_classes_were_labelled() {
     let encoded = Hashing::new(&columns()).encode(&event(0));
-    for spec in specs().into_iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Labels) {
+    let learners = specs().into_iter().filter(|spec| model(spec).learns_from() == LearnsFrom::Labels);
+    for spec in learners.filter(|spec| spec.kind != Kind::ExtraTrees) {
         let mut model = model(&spec);
         for _ in 0..100 {
             model.learn(&encoded, Lesson::Background { weight: 1.0 });
@@ -309,6 +326,10 @@ fn label_learners_vote_once_both_classes_were_labelled() {
         model.learn(&encoded, Lesson::Label { label: Label::Normal, weight: 1.0 });
         assert!(model.votes(), "{spec:?}");
     }
+    let (refitted, _) = taught(&ModelSpec::new("m", Kind::ExtraTrees), 200, |_| {});
+    let mut trees = model(&ModelSpec::new("m", Kind::ExtraTrees));
+    (0..200).for_each(|i| teach(&mut trees, &encoded, i));
+    assert!(refitted.votes() && !trees.votes(), "trees vote once they are there");
     let mut model = model(&specs()[0]);
     for i in 0..20 {
         assert!(!model.votes());

@@ -263,7 +263,9 @@ impl Trainer {
                     self.labels_folded += 1;
                 }
             }
-            Some(Entry::Example { upload, row, label, features }) => self.fold_example(offset, upload, row, label, &features),
+            Some(Entry::Example { upload, row, label, features }) => {
+                self.fold_example(offset, upload, row, label, &features)
+            }
             None => {}
         }
         self.version = offset + 1;

@@ -49,12 +49,12 @@ pub enum Description {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorDescription {
-    values: Vec<Option<f64>>,
-    buckets: Vec<Option<u32>>,
+    pub values: Vec<Option<f64>>,
+    pub buckets: Vec<Option<u32>>,
     /// y alpha: positive for an anomaly.
-    coefficient: f64,
+    pub coefficient: f64,
     /// The most that its label may push.
-    bound: f64,
+    pub bound: f64,
 }
 
 impl Description {
@@ -192,7 +192,8 @@ fn scales(scaling: &[Moments]) -> Vec<Scale> {
 
 fn moments(scaling: &[Scale]) -> Result<Vec<Moments>, String> {
     let moments = |&(seen, mean, variance): &Scale| {
-        let possible = (0.0..f64::INFINITY).contains(&seen) && mean.is_finite() && (0.0..f64::INFINITY).contains(&variance);
+        let possible =
+            (0.0..f64::INFINITY).contains(&seen) && mean.is_finite() && (0.0..f64::INFINITY).contains(&variance);
         possible.then_some(Moments { seen, mean, variance }).ok_or_else(|| "a scaling is not possible".to_owned())
     };
     scaling.iter().map(moments).collect()

@@ -24,19 +24,21 @@ pub enum Form {
 pub struct Learner {
     form: Form,
     calibration: Platt,
+    /// The form comes from a refit.
+    fitted: bool,
     normals: u64,
     anomalies: u64,
 }
 
 impl Learner {
     pub(crate) fn new(form: Form) -> Self {
-        Self { form, calibration: Platt::default(), normals: 0, anomalies: 0 }
+        Self { form, calibration: Platt::default(), fitted: false, normals: 0, anomalies: 0 }
     }
 
     /// This model with a form that was fitted to labels, and its calibration. It goes on learning from there.
     #[must_use]
     pub fn refitted(&self, form: Form, calibration: Platt) -> Self {
-        Self { form, calibration, ..*self }
+        Self { form, calibration, fitted: true, ..*self }
     }
 
     #[must_use]
@@ -64,10 +66,14 @@ impl Learner {
         (self.normals, self.anomalies)
     }
 
-    /// Classes labelled, of two; none while there are no trees.
+    /// Classes labelled, of two: both where the form was fitted to labels, none while there are no trees.
     pub(crate) fn progress(&self) -> Progress {
-        let classes = self.normals.min(1) + self.anomalies.min(1);
-        Progress { seen: if matches!(self.form, Form::Trees(None)) { 0 } else { classes }, needed: 2 }
+        let classes = match self.form {
+            Form::Trees(None) => 0,
+            _ if self.fitted => 2,
+            _ => self.normals.min(1) + self.anomalies.min(1),
+        };
+        Progress { seen: classes, needed: 2 }
     }
 
     /// f(x), always finite; for logistic regression and trees these are log odds. 0 while there are no trees.

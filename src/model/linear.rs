@@ -111,7 +111,8 @@ impl Linear {
         weights: impl Iterator<Item = (usize, f64)>,
         examples: impl Iterator<Item = (&'a Encoded, f64)>,
     ) -> Self {
-        let mut fitted = Self { squares: vec![0.0; self.squares.len()], weights: vec![0.0; self.weights.len()], ..self.clone() };
+        let mut fitted =
+            Self { squares: vec![0.0; self.squares.len()], weights: vec![0.0; self.weights.len()], ..self.clone() };
         weights.for_each(|(i, weight)| fitted.weights[i] = weight);
         for (encoded, y) in examples {
             let inputs = fitted.inputs(encoded);
@@ -122,7 +123,9 @@ impl Linear {
     }
 
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.loss == other.loss && self.scaling.len() == other.scaling.len() && self.weights.len() == other.weights.len()
+        self.loss == other.loss
+            && self.scaling.len() == other.scaling.len()
+            && self.weights.len() == other.weights.len()
     }
 
     pub(crate) fn loss(&self) -> Loss {

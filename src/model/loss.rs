@@ -96,7 +96,10 @@ mod tests {
                 assert!((loss.after(start, u) - halves).abs() < 1e-9, "{loss:?} from {start} by {u}");
                 let steps = 100_000;
                 let euler = (0..steps).fold(start, |m, _| m + loss.push(m) * u / f64::from(steps));
-                assert!((loss.after(start, u) - euler).abs() < 0.06 * (1.0 + start.abs()), "{loss:?} from {start} by {u}: {euler}");
+                assert!(
+                    (loss.after(start, u) - euler).abs() < 0.06 * (1.0 + start.abs()),
+                    "{loss:?} from {start} by {u}: {euler}"
+                );
             }
         }
     }

@@ -27,7 +27,7 @@ mod spec;
 mod trees;
 
 pub use columns::Columns;
-pub use description::Description;
+pub use description::{Description, VectorDescription};
 pub use encode::{BUCKET_MISSING, BUCKETS, CATEGORIES_MAX, Encoded, Encoder, Hashing};
 pub use entity::EntityMoments;
 pub use forest::Forest;

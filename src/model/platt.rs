@@ -49,8 +49,11 @@ impl Platt {
         let less = spread * shrink;
         let fade = 1.0 + 1.0 / MEMORY;
         let faded = |was: f64, less: f64| (was - less) * fade;
-        let (ss, so, oo) =
-            (faded(ss, less * to_slope * to_slope), faded(so, less * to_slope * to_offset), faded(oo, less * to_offset * to_offset));
+        let (ss, so, oo) = (
+            faded(ss, less * to_slope * to_slope),
+            faded(so, less * to_slope * to_offset),
+            faded(oo, less * to_offset * to_offset),
+        );
         // What is not learned about stays as uncertain as at the start, and no more.
         if ss <= VARIANCE && oo <= VARIANCE {
             self.covariance = [ss, so, oo];

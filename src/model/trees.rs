@@ -173,7 +173,15 @@ mod tests {
         let trees = Trees::new(inputs, &grown);
         for (x, bucket) in [(-1.0, 7), (3.0, 7), (3.0, 8), (1e300, 7), (f64::NAN, 8)] {
             let read = if x.is_nan() { 9.0 } else { x };
-            let share = |i: f64| if read <= i { 0.0 } else if bucket == 7 { 1.0 } else { 0.25 };
+            let share = |i: f64| {
+                if read <= i {
+                    0.0
+                } else if bucket == 7 {
+                    1.0
+                } else {
+                    0.25
+                }
+            };
             let expected = ((0..11).map(|i| share(f64::from(i))).sum::<f64>() + 0.5) / 12.0;
             assert_eq!(trees.share(&[x], &[bucket]), expected, "{x} {bucket}");
         }

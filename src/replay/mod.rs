@@ -234,11 +234,8 @@ impl Replay<'_> {
                 Err(error) => return Err(error).with_context(|| format!("cannot refit {name}")),
             };
             self.promotions += 1;
-            let entry = Entry::Promotion {
-                model: name.clone(),
-                fitted: Arc::new(fitted),
-                trained_through: examples.through,
-            };
+            let entry =
+                Entry::Promotion { model: name.clone(), fitted: Arc::new(fitted), trained_through: examples.through };
             self.trainer.fold(self.trainer.version(), Some(entry));
         }
         Ok(())

@@ -33,8 +33,7 @@ pub fn artifact_to_json(names: &Names, kind: &str, fitted: &Fitted) -> Option<Ve
     let (slope, offset) = fitted.calibration.parameters();
     let model = serde_json::to_value(Description::of(&fitted.form)?).ok()?;
     let (numbers, categories) = (of(ColumnKind::Number).collect(), of(ColumnKind::Category).collect());
-    let artifact =
-        ArtifactJson { larum_model: FORMAT, kind: kind.into(), numbers, categories, slope, offset, model };
+    let artifact = ArtifactJson { larum_model: FORMAT, kind: kind.into(), numbers, categories, slope, offset, model };
     Some(serde_json::to_vec(&artifact).expect("names and numbers: writing them to memory cannot fail"))
 }
 
@@ -49,8 +48,7 @@ pub fn artifact_from_json(names: &Names, json: &[u8]) -> Result<(String, Fitted)
     }
     let of = |kind| names.columns.iter().filter(move |column| column.kind == kind).map(|column| &*column.name);
     if !of(ColumnKind::Number).eq(artifact.numbers.iter()) || !of(ColumnKind::Category).eq(artifact.categories.iter()) {
-        let theirs: Vec<&str> =
-            artifact.numbers.iter().chain(&artifact.categories).map(String::as_str).collect();
+        let theirs: Vec<&str> = artifact.numbers.iter().chain(&artifact.categories).map(String::as_str).collect();
         let ours: Vec<&str> = names.columns.iter().map(|column| column.name.as_str()).collect();
         return Err(format!(
             "it was fitted to other features ({}) than those of the query ({})",

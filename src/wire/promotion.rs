@@ -54,7 +54,9 @@ pub fn promotion_to_label_log(model: &str, artifact: &[u8], trained_through: i64
     let mut pieces = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let end = (CHUNK_BYTES..).find(|end| rest.is_char_boundary((*end).min(rest.len()))).map_or(rest.len(), |end| end.min(rest.len()));
+        let end = (CHUNK_BYTES..)
+            .find(|end| rest.is_char_boundary((*end).min(rest.len())))
+            .map_or(rest.len(), |end| end.min(rest.len()));
         let (piece, after) = rest.split_at(end);
         pieces.push(piece);
         rest = after;
@@ -114,9 +116,7 @@ impl LabelLogReader {
                 let (_, fitted) = artifact_from_json(&self.names, text.as_bytes())?;
                 Ok(Some(Entry::Promotion { model: model.into_owned(), fitted: Arc::new(fitted), trained_through }))
             }
-            Record::Activation { model, version } => {
-                Ok(Some(Entry::Activation { model: model.into_owned(), version }))
-            }
+            Record::Activation { model, version } => Ok(Some(Entry::Activation { model: model.into_owned(), version })),
         }
     }
 
@@ -149,7 +149,9 @@ mod tests {
 
     fn names() -> Names {
         let column = |name: &str, kind| Column { name: name.into(), kind };
-        Names { columns: vec![column("x", ColumnKind::Number), column("größe", ColumnKind::Category)], models: vec![] }
+        Names {
+            columns: vec![column("x", ColumnKind::Number), column("größe", ColumnKind::Category)], models: vec![]
+        }
     }
 
     fn taught(kind: Kind) -> Fitted {

@@ -78,7 +78,8 @@ pub(super) fn on(newest: &[Example], place: usize, challenger: Learner, seed: u6
         average_precision: average_precision(said, &truth).unwrap_or(f64::NAN),
     };
     let losses = said.iter().zip(&champion).zip(&truth);
-    let losses: Vec<f64> = losses.map(|((new, old), truth)| log_loss_of(*new, *truth) - log_loss_of(*old, *truth)).collect();
+    let losses: Vec<f64> =
+        losses.map(|((new, old), truth)| log_loss_of(*new, *truth) - log_loss_of(*old, *truth)).collect();
     let comparison = Comparison {
         anomalies: truth.iter().filter(|truth| **truth).count(),
         normals: truth.iter().filter(|truth| !**truth).count(),
