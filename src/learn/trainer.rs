@@ -221,7 +221,10 @@ impl Trainer {
     pub fn examples(&self) -> Examples {
         Examples {
             labelled: self.examples.iter().cloned().collect(),
-            background: self.background.iter().map(|(_, x)| x.clone()).collect(),
+            background: (self.background.iter())
+                .filter(|(event, _)| !self.ledger.contains_key(event))
+                .map(|(_, x)| x.clone())
+                .collect(),
             models: self.globals().models,
             normals: self.now.normals,
             through: self.version,

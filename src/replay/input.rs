@@ -646,7 +646,7 @@ mod tests {
         let rows = format!("x,label\n{},1\n2,1\n", "y".repeat(200));
         check(rows.as_bytes(), &[(2, long), (3, "Some(true)")]);
         for length in [97, 98, 99, 100, 101, 102, 103, 300_000] {
-            let object = format!("{{\"label\":1,\"x\":\"{}\"}}", "y".repeat(length - 19));
+            let object = format!("{{\"label\":1,\"x\":\"{}\"}}", "y".repeat(length - 18));
             assert_eq!(object.len(), length);
             let text = format!("{object}\r\n{{\"label\":0}}\n");
             check(text.as_bytes(), &[(1, if length > 100 { long } else { "Some(true)" }), (2, "Some(false)")]);

@@ -72,7 +72,6 @@ struct Replay<'a> {
     hashing: Hashing,
     reviewed_anomalies: u64,
     promotions: u64,
-    rows_scored: u64,
     labels_used: u64,
     adopted_at_row: u64,
     blueprint: &'a Arc<Blueprint>,
@@ -111,7 +110,6 @@ pub fn run(
         hashing: Hashing::new(blueprint.plan.columns()),
         reviewed_anomalies: 0,
         promotions: 0,
-        rows_scored: 0,
         labels_used: 0,
         adopted_at_row: 0,
         blueprint,
@@ -251,9 +249,8 @@ impl Replay<'_> {
         self.rank(&mut candidates);
         let step = (candidates.len() / POOL_BACKGROUND).max(1);
         for candidate in candidates.iter().step_by(step).take(POOL_BACKGROUND) {
-            // Behind the samples of the stream, whose offsets are those of the rows.
-            let number = self.rows_scored + candidate.row + 1;
-            let entry = Entry::Background { event: self.event_key(number), features: candidate.features.clone() };
+            let event = self.event_key(candidate.row);
+            let entry = Entry::Background { event, features: candidate.features.clone() };
             self.trainer.fold(self.trainer.version(), Some(entry));
         }
         self.reviewed_anomalies += self.review(&mut candidates, labels, progress)?;
@@ -278,7 +275,8 @@ impl Replay<'_> {
     }
 
     fn scored(&mut self, number: u64, scored: Scored, truth: Option<bool>) {
-        if scored.background {
+        // A pool gives its samples when all of it is there.
+        if scored.background && !matches!(self.teaching.feedback, Some(Feedback::Pool { .. })) {
             let entry =
                 Entry::Background { event: self.event_key(number), features: scored.prediction.features.clone() };
             self.trainer.fold(self.trainer.version(), Some(entry));
@@ -298,7 +296,6 @@ impl Replay<'_> {
             }
             _ => {}
         }
-        self.rows_scored = number;
     }
 
     fn event_key(&self, number: u64) -> EventKey {
