@@ -105,7 +105,9 @@ fn taught(spec: &ModelSpec, events: u64, change: impl Fn(&mut FeatureVector)) ->
         let x = encoder.encode(&features);
         teach(&mut model, &x, i);
         encoder.learn(&features);
-        labelled.push(Example { offset: i.cast_signed(), x: Arc::new(x), label: label(i), said: Arc::default() });
+        // As the label log has it: without what only a partition knows.
+        let x = Arc::new(Hashing::new(&columns()).encode(&features));
+        labelled.push(Example { offset: i.cast_signed(), x, label: label(i), said: Arc::default() });
     }
     // Trees learn by refits only.
     if spec.kind == Kind::ExtraTrees {
