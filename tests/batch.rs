@@ -93,13 +93,19 @@ fn kernel_machines_reach_the_optimum_of_a_batch_solver() {
             })
             .sum();
         let objective = 0.5 * norm + hinge;
+        // What the dual reaches is below every optimum of the same rows and scaling: no more than this gap can be missing.
+        let pushes: f64 = support_vectors.iter().map(|vector| vector.coefficient.abs()).sum();
+        let gap = (objective - (pushes - 0.5 * norm)) / objective;
         let best = optimum[name]["primal"].as_f64().unwrap();
-        let beyond = 100.0 * (objective / best - 1.0);
+        let (beyond, vectors) = (objective / best - 1.0, support_vectors.len());
         println!(
-            "{name}: {objective:.3} with {} support vectors, optimum {best:.3}, {beyond:+.2} %",
-            support_vectors.len()
+            "{name}: {objective:.3} with {vectors} support vectors, duality gap {:.2} %; a batch solver found {best:.3}, {:+.2} %",
+            100.0 * gap,
+            100.0 * beyond
         );
-        assert!((0.99..1.01).contains(&(objective / best)), "{name}: {objective}, optimum {best}");
+        assert!((0.0..0.01).contains(&gap), "{name}: a gap of {gap}");
+        // Its scaling differs in the tail: a running one learns of a value at most ten deviations.
+        assert!((-0.02..0.01).contains(&beyond), "{name}: {objective}, optimum {best}");
     }
 }
 

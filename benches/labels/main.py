@@ -168,20 +168,74 @@ def speed(_streams):
     return {"fold.entries": rates["from entries that have been read"], "fold.json": rates["from the JSON of the label log"]}
 
 
+def latency(_streams):
+    """The 99th percentile of /v1/predict, without and during refits, in one service."""
+    import threading
+    import urllib.request
+
+    def call(method, path, body=None, kind="application/json"):
+        request = urllib.request.Request(url + path, data=body, method=method, headers={"content-type": kind})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+    def wait(task):
+        while task["state"] in ("queued", "running"):
+            time.sleep(0.05)
+            task = call("GET", f"/v1/tasks/{task['id']}")
+        if task["state"] != "done":
+            sys.exit(f"the task failed: {task}")
+        return task
+
+    demo = subprocess.Popen([PROGRAM, "demo", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        url = next(found[0] for line in demo.stdout if (found := re.search(r"http://127.0.0.1:\d+", line)))
+        threading.Thread(target=demo.stdout.read, daemon=True).start()
+        shop = (HERE / "../../datasets/shop.ndjson.gz").read_bytes()
+        wait(call("POST", "/v1/training-data?label=anomaly", shop, "application/gzip"))
+        event = gzip.decompress(shop).splitlines()[0]
+        names = [model["name"] for model in call("GET", "/v1/models")["models"] if model["learns_from"] == "labels"]
+
+        def predict(until):
+            times = []
+            while not until(len(times)):
+                begin = time.perf_counter()
+                call("POST", "/v1/predict", event)
+                times.append(1e3 * (time.perf_counter() - begin))
+            return times
+
+        predict(lambda count: count >= 500)
+        rounds = []
+        for _ in range(3):
+            without = predict(lambda count: count >= 2_000)
+            tasks = [call("POST", f"/v1/models/{name}/retrain?dry_run=true") for name in names for _ in range(2)]
+            done = []
+            waiter = threading.Thread(target=lambda: done.extend(wait(task) for task in tasks))
+            waiter.start()
+            during = predict(lambda count: not waiter.is_alive() and count >= 200)
+            rounds.append([statistics.quantiles(times, n=100)[98] for times in (without, during)])
+    finally:
+        demo.terminate()
+        demo.wait()
+    without, during = (statistics.median(column) for column in zip(*rounds))
+    print("\n/v1/predict, 99th percentile in ms, medians of three rounds\n\n| without | during refits | ratio |\n| --- | --- | --- |")
+    print(f"| {without:.2f} | {during:.2f} | {during / without:.2f} |")
+    return {"predict.p99_ratio_behind": during / without}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("streams", type=Path, nargs="?", help="the folder of the public streams")
-    parser.add_argument("--parts", default="accuracy,budget,speed")
+    parser.add_argument("--parts", default="accuracy,budget,speed,latency")
     parser.add_argument("--seeds", default="1,2,3,4,5", help="of the part budget")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    parts = {"accuracy": accuracy, "budget": lambda streams: budget(streams, seeds), "speed": speed}
+    parts = {"latency": latency, "accuracy": accuracy, "budget": lambda streams: budget(streams, seeds), "speed": speed}
     figures = {}
     for part in arguments.parts.split(","):
         if part not in parts:
             sys.exit(f"there is no part {part!r}: {', '.join(parts)}")
-        if part != "speed" and not (arguments.streams and arguments.streams.is_dir()):
+        if part in ("accuracy", "budget") and not (arguments.streams and arguments.streams.is_dir()):
             sys.exit(f"the part {part} needs the folder of the public streams (benches/quality/README.md says how to get them)")
         figures |= parts[part](arguments.streams)
     if arguments.check:

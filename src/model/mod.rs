@@ -36,6 +36,7 @@ pub use learner::{Form, Learner};
 pub use linear::Linear;
 pub use loss::Loss;
 pub use marginal::Marginal;
+pub(crate) use moments::{compressed, expanded};
 pub use neighbours::{Neighbours, ROWS_NEAR, Reach};
 pub use one_class::{NU, OneClassSvm};
 pub use platt::Platt;

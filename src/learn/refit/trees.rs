@@ -8,7 +8,7 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use super::design::Design;
 use super::{RefitError, Rows};
 use crate::draw::{Draw, Purpose};
-use crate::model::{Branch, Encoded, Label, TreeInput, Trees};
+use crate::model::{Branch, Encoded, Label, TreeInput, Trees, compressed, expanded};
 
 const TREES: usize = 100;
 /// With 8, active labelling found 4 to 7 % fewer of the anomalies of mammography and electricity; without a limit it found as many, and a walk takes longer.
@@ -22,13 +22,8 @@ const UNLABELLED: usize = 256;
 pub(super) fn fit(rows: &Rows<'_>, seed: u64) -> Result<Trees, RefitError> {
     let design = Design::by_category(rows);
     let labelled = &rows.labelled[rows.labelled.len().saturating_sub(ROWS_MAX)..];
-    // A missing number is an ordinary one.
-    let means: Vec<f64> = (0..design.width() - design.buckets.len())
-        .map(|place| {
-            let there = labelled.iter().map(|(x, _)| x.values[place]).filter(|x| !x.is_nan());
-            let (sum, count) = there.fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
-            if count > 0.0 { sum / count } else { 0.0 }
-        })
+    let scales: Vec<Scale> = (0..design.width() - design.buckets.len())
+        .map(|place| Scale::of(labelled.iter().map(|(x, _)| x.values[place])))
         .collect();
     let draw = Draw::new(seed);
     let mut grown = Vec::with_capacity(TREES);
@@ -45,15 +40,55 @@ pub(super) fn fit(rows: &Rows<'_>, seed: u64) -> Result<Trees, RefitError> {
         let weights: Vec<f64> = std::iter::repeat_n(1.0, labelled.len())
             .chain(std::iter::repeat_n(rows.unlabelled_weight, count as usize))
             .collect();
-        let x = design.matrix(examples.into_iter(), |place, x| if x.is_nan() { means[place] } else { x });
-        grown.push(grow(x, &targets, &weights, draw.bits(Purpose::Tree, tree))?);
+        let x = design.matrix(examples.into_iter(), |place, x| scales[place].scaled(x));
+        let mut tree = grow(x, &targets, &weights, draw.bits(Purpose::Tree, tree))?;
+        unscale(&mut tree, &scales);
+        grown.push(tree);
     }
-    let numbers = means.into_iter().enumerate().map(|(place, missing)| TreeInput::Number { place, missing });
+    let numbers =
+        scales.iter().enumerate().map(|(place, scale)| TreeInput::Number { place, missing: scale.mean });
     let buckets = design.buckets.iter().map(|&(place, bucket)| {
         let place = place.expect("the design tells categories apart");
         TreeInput::Bucket { place, bucket }
     });
     Ok(Trees::new(numbers.chain(buckets).collect(), &grown))
+}
+
+/// Trees cut between the least and the largest value: where a tail is heavy, nearly all cuts would fall into it. So they are grown on compressed deviations, and
+/// their thresholds are put back on the scale of the values.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Scale {
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let there = || values.clone().filter(|x| !x.is_nan());
+        let count = (there().count() as f64).max(1.0);
+        let mean = there().sum::<f64>() / count;
+        let variance = there().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+        Self { mean, deviation: variance.sqrt() }
+    }
+
+    /// A missing number is an ordinary one.
+    fn scaled(self, x: f64) -> f64 {
+        if x.is_nan() || self.deviation == 0.0 { 0.0 } else { compressed((x - self.mean) / self.deviation) }
+    }
+
+    fn unscaled(self, z: f64) -> f64 {
+        self.mean + self.deviation * expanded(z)
+    }
+}
+
+fn unscale(branch: &mut Branch, scales: &[Scale]) {
+    if let Branch::Split { input, threshold, below, above } = branch {
+        if let Some(scale) = scales.get(*input) {
+            *threshold = scale.unscaled(*threshold);
+        }
+        unscale(below, scales);
+        unscale(above, scales);
+    }
 }
 
 fn grow(x: Array2<f64>, targets: &Vec<f64>, weights: &[f64], seed: u64) -> Result<Branch, RefitError> {
