@@ -2,6 +2,7 @@
 
 use super::label::Verdict;
 use super::prediction::{Names, features};
+use crate::event::NUMBER_MAX;
 use crate::features::{ColumnKind, FeatureVector};
 use crate::learn::{Entry, EventKey, LabelEntry, LabelSource};
 use crate::model::Label;
@@ -139,7 +140,10 @@ impl<'de> Visitor<'de> for ReadFeatures<'_> {
             let kind = columns[at].kind;
             let place = columns[..at].iter().filter(|column| column.kind == kind).count();
             match (kind, map.next_value()?) {
-                (ColumnKind::Number, Feature::Number(x)) => numbers[place] = x,
+                (ColumnKind::Number, Feature::Number(x)) if x.abs() <= NUMBER_MAX => numbers[place] = x,
+                (_, Feature::Number(x)) if x.abs() > NUMBER_MAX => {
+                    return Err(serde::de::Error::custom(format!("{name:?} is beyond {NUMBER_MAX:e}: {x:e}")));
+                }
                 (ColumnKind::Category, Feature::Category(text)) => categories[place] = Some(text.as_ref().into()),
                 // Another type than the column has by now.
                 _ => {}
@@ -379,5 +383,7 @@ mod tests {
                 && features.categories.is_empty()
         );
         assert!(from_label_log(&names, b"{\"kind\":\"label\"}").is_err());
+        let huge = br#"{"kind":"example","upload":"u","row":1,"label":"normal","features":{"x":1e308}}"#;
+        assert!(from_label_log(&names, huge).unwrap_err().contains("beyond 1e30"));
     }
 }
