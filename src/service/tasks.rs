@@ -22,7 +22,7 @@ const RETRAIN: &str = "retrain";
 /// What a task does. A further kind of work is a further variant.
 #[derive(Debug)]
 pub enum Work {
-    TrainingData(Upload),
+    TrainingData(Box<Upload>),
     Retrain(Retrain),
 }
 
@@ -330,7 +330,8 @@ mod tests {
         file.write_all(b"x,label\n1,0\n").unwrap();
         let columns = Columns { label: "label".into(), time: None, entity: None, id: None };
         let key = UploadKey::parse("k").unwrap();
-        Work::TrainingData(Upload::open(&Source::of(file, "f"), &columns, key, &config, &blueprint).unwrap())
+        let upload = Upload::open(&Source::of(file, "f"), &columns, key, &config, &blueprint);
+        Work::TrainingData(Box::new(upload.unwrap()))
     }
 
     #[test]
