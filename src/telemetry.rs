@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::engine::{Counters, Partition, Scored};
 use crate::event::{Reason, Rejection};
 use crate::learn::Globals;
-use crate::service::{State, Uploaded};
+use crate::service::{RefitOutcome, State, Uploaded};
 use crate::store::{Committed, Maintained};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -116,6 +116,8 @@ pub struct Metrics {
     labels_joined: Counter,
     labels_learned: Family<ByVerdict, Gauge>,
     examples: Family<ByOutcome, Counter>,
+    refits: Family<ByOutcome, Counter>,
+    promotions: Counter,
     tasks: Family<ByState, Gauge>,
     model_version: Gauge,
     stored_rows: Counter,
@@ -165,6 +167,8 @@ impl Metrics {
             labels_joined: "labels_joined", "Verdicts sent on to the label log, with their event";
             labels_learned: "labels_learned", "Events whose current verdict the models have learned";
             examples: "examples", "Rows of training data, by what became of them";
+            refits: "refits", "Refits of models that learn from labels, by what became of them";
+            promotions: "promotions", "Refitted models that took over, here or on another instance";
             tasks: "tasks", "Tasks that are remembered, by state";
             model_version: "model_version", "The label-log offset up to which the global models have learned";
             stored_rows: "stored_rows", "Scored rows written to the store";
@@ -256,6 +260,22 @@ impl Metrics {
         {
             self.examples.get_or_create(&ByOutcome { outcome }).inc_by(n);
         }
+    }
+
+    pub(crate) fn refitted(&self, outcome: RefitOutcome) {
+        let outcome = match outcome {
+            RefitOutcome::Promoted => "promoted",
+            RefitOutcome::Kept => "kept",
+            RefitOutcome::DryRun => "dry_run",
+            RefitOutcome::Cancelled => "cancelled",
+            RefitOutcome::Failed => "failed",
+        };
+        self.refits.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// A promotion was read from the label log.
+    pub(crate) fn promoted(&self) {
+        self.promotions.inc();
     }
 
     pub(crate) fn tasks(&self, states: &[State]) {

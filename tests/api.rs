@@ -295,6 +295,7 @@ fn events_are_scored_on_request(fixture: &Fixture) {
     let bare = event(EVENTS, fixture.start_ms);
     let first = fixture.predict(&bare).ok()["predictions"][0].clone();
     is_described(&first, "Predicted");
+    assert!(first.get("probabilities").is_none(), "no label has come yet: {first}");
     assert_eq!((&first["entity"], &first["entity_known"]), (&json!("h0"), &json!(true)));
     // The window holds the 80 events of this host and the one that is asked about; asking moves nothing.
     assert_eq!(first["features"]["requests"], 81.0);
@@ -412,6 +413,12 @@ fn labels_in_all_three_formats_reach_the_models() {
         });
     }
     assert!(version("logistic") > before);
+    // A probability by each model that votes, on request; before the labels there was none.
+    let judged = fixture.predict(&event(EVENTS, fixture.start_ms)).ok()["predictions"][0].clone();
+    is_described(&judged, "Predicted");
+    let probabilities = judged["probabilities"].as_object().unwrap();
+    assert_eq!(probabilities.keys().collect::<Vec<_>>(), ["logistic", "svm"]);
+    assert!(probabilities.values().all(|p| p.as_f64().is_some_and(|p| 0.0 < p && p < 1.0)), "{judged}");
     let parameters = learned("logistic")["parameters"].clone();
     assert_ne!(parameters["latency_ms"], 0.0, "{parameters}");
 
@@ -735,6 +742,196 @@ fn files_of_training_data_are_sent_or_written_without_a_service() {
     assert!(train(None, "x.csv", b"ts,host,label\n", None).unwrap_err().to_string().contains("no row"));
     let absent = train(Some("http://127.0.0.1:1"), "x.csv", csv.as_bytes(), None).unwrap_err();
     assert!(format!("{absent:#}").starts_with("no answer from http://127.0.0.1:1/v1/training-data"), "{absent:#}");
+}
+
+/// A model that votes only once it is refitted: whatever a refit makes of it is better than nothing.
+const TREES: &str = "[[models]]\nname = \"trees\"\nkind = \"extra_trees\"\n";
+
+impl Fixture {
+    /// Asks for a refit and answers the task as it ended.
+    fn retrain(&self, model: &str, query: &str) -> Value {
+        let taken = self.post(&format!("/v1/models/{model}/retrain{query}"), "application/json", "");
+        assert_eq!(taken.status, 202, "{}", taken.text);
+        let location = taken.headers["location"].to_str().unwrap().to_owned();
+        self.until("the refit ends", || {
+            !["queued", "running"].contains(&self.get(&location).ok()["state"].as_str().unwrap())
+        });
+        let task = self.get(&location).ok();
+        is_described(&task, "Task");
+        assert_eq!(task["kind"], "retrain");
+        task
+    }
+
+    /// Its versions, the newest first, and the one that scores.
+    fn versions(&self, model: &str) -> (Vec<i64>, i64) {
+        let answer = self.get(&format!("/v1/models/{model}/versions")).ok();
+        is_described(&answer, "ModelVersions");
+        let versions = answer["versions"].as_array().unwrap();
+        versions.iter().for_each(|version| is_described(version, "ModelVersion"));
+        let active = versions.iter().filter(|version| version["active"] == true);
+        let active: Vec<i64> = active.map(|version| version["version"].as_i64().unwrap()).collect();
+        assert_eq!(active.len(), 1, "{answer}");
+        (versions.iter().map(|version| version["version"].as_i64().unwrap()).collect(), active[0])
+    }
+
+    fn activate(&self, path: &str, body: &str) -> Value {
+        let answer = self.post(&format!("/v1/models/trees/{path}"), "application/json", body);
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        is_described(&answer.json(), "Activated");
+        let version = answer.json()["version"].as_i64().unwrap();
+        self.until("the version scores", || self.versions("trees").1 == version);
+        answer.json()
+    }
+}
+
+#[test]
+fn a_refit_takes_over_when_it_is_better_and_can_be_taken_back() {
+    let fixture = Fixture::with(TREES);
+    let learned = |labels| fixture.until("the examples are learned", || fixture.labels() == labels);
+    let failed = fixture.retrain("trees", "");
+    assert_eq!((&failed["state"], failed.get("result")), (&json!("failed"), None), "{failed}");
+    assert!(
+        failed["error"].as_str().unwrap().contains("\"trees\" was not refitted: there are too few labels"),
+        "{failed}"
+    );
+
+    fixture.train("", "text/csv", cases(0..300, fixture.start_ms));
+    learned((60, 210));
+    assert_eq!(fixture.get("/v1/models/trees/export").code(409), "not_fitted");
+    let looked = fixture.retrain("trees", "?dry_run=true");
+    let result = &looked["result"];
+    is_described(result, "Retrained");
+    assert_eq!((&looked["state"], &looked["progress"]), (&json!("done"), &json!({"done": 1000, "total": 1000})));
+    assert_eq!(
+        (&result["promoted"], &result["dry_run"], &result["version"]),
+        (&json!(false), &json!(true), &Value::Null)
+    );
+    assert!(result["why"].as_str().unwrap().ends_with("it would take over, but this is a dry run"), "{result}");
+    assert_eq!(result["labels"], json!({"fitted": 216, "held_out_anomalies": 12, "held_out_normals": 42}));
+    assert!(result["log_loss_change"]["high"].as_f64().unwrap() < 0.0, "{result}");
+    assert!(result["challenger"]["log_loss"].as_f64() < result["champion"]["log_loss"].as_f64(), "{result}");
+    assert_eq!(result["alarms"]["rows"], EVENTS, "{result}");
+    assert_eq!(fixture.versions("trees"), (vec![0], 0));
+
+    let promoted = fixture.retrain("trees", "");
+    assert_eq!((&promoted["result"]["promoted"], &promoted["error"]), (&json!(true), &Value::Null), "{promoted}");
+    let version = promoted["result"]["version"].as_i64().unwrap();
+    assert_eq!(fixture.versions("trees"), (vec![version, 0], version));
+    let newest = fixture.get("/v1/models/trees/versions").ok()["versions"][0].clone();
+    assert_eq!((&newest["labels"], &newest["log_loss"]), (&json!(0), &Value::Null));
+    assert!(newest["promoted_at"].is_string(), "{newest}");
+    fixture.until("it is adopted", || fixture.get("/v1/models/trees").ok()["ready"] == true);
+    the_model_is_exported(&fixture);
+
+    // Both go on learning, and say how well they do.
+    fixture.train("", "text/csv", cases(300..400, fixture.start_ms));
+    learned((80, 280));
+    let newest = fixture.get("/v1/models/trees/versions").ok()["versions"][0].clone();
+    assert_eq!(newest["labels"], 90);
+    assert!(newest["log_loss"].as_f64().is_some_and(|loss| loss < 0.2), "{newest}");
+
+    assert_eq!(fixture.activate("rollback", ""), json!({"model": "trees", "version": 0, "before": version}));
+    fixture
+        .until("the online one, which says nothing, scores", || fixture.get("/v1/models/trees").ok()["ready"] == false);
+    assert_eq!(fixture.post("/v1/models/trees/rollback", "application/json", "").code(409), "no_earlier_version");
+    assert_eq!(fixture.activate("promote", &json!({ "version": version }).to_string())["before"], 0);
+    assert_eq!(fixture.activate("rollback", "{\"version\": 0}")["before"], version);
+    assert_eq!(fixture.versions("trees"), (vec![version, 0], 0));
+    what_is_no_refit_is_refused(&fixture, version);
+    models_are_asked_for_on_the_command_line(&fixture, version);
+    let metrics = fixture.get("/metrics").text;
+    for line in [
+        "larum_refits_total{outcome=\"failed\"} 1",
+        "larum_refits_total{outcome=\"dry_run\"} 2",
+        "larum_refits_total{outcome=\"promoted\"} 1",
+        "larum_promotions_total 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+fn the_model_is_exported(fixture: &Fixture) {
+    let exported = fixture.get("/v1/models/trees/export");
+    assert_eq!(exported.headers["content-disposition"], "attachment; filename=\"trees.json\"");
+    assert_eq!(exported.headers["content-type"], "application/json");
+    let names = &fixture.service.as_ref().unwrap().shared().names;
+    let (kind, fitted) = larum::wire::artifact_from_json(names, exported.text.as_bytes()).unwrap();
+    assert_eq!(kind, "extra_trees");
+    assert_eq!(larum::wire::artifact_to_json(names, &kind, &fitted).unwrap(), exported.text.as_bytes());
+    for name in ["logistic", "svm"] {
+        let exported = fixture.get(&format!("/v1/models/{name}/export"));
+        larum::wire::artifact_from_json(names, exported.text.as_bytes()).unwrap();
+    }
+}
+
+fn what_is_no_refit_is_refused(fixture: &Fixture, version: i64) {
+    let post = |path: &str, body: &str| fixture.post(&format!("/v1/models/{path}"), "application/json", body);
+    let unknown = post("trees/promote", "{\"version\": 5}");
+    assert_eq!(unknown.json()["error"]["details"], json!({ "versions": [version, 0] }));
+    assert_eq!(unknown.code(404), "not_found");
+    for path in ["regression/retrain", "regression/rollback"] {
+        assert_eq!(post(path, "").code(409), "learns_from_events", "{path}");
+    }
+    for path in ["regression/versions", "regression/export"] {
+        assert_eq!(fixture.get(&format!("/v1/models/{path}")).code(409), "learns_from_events", "{path}");
+    }
+    assert_eq!(post("nobody/retrain", "").code(404), "not_found");
+    assert_eq!(post("trees/retrain?dry=true", "").code(400), "invalid_parameter");
+    assert_eq!(post("trees/promote", "{").code(400), "not_json");
+    assert_eq!(post("trees/promote", "{}").code(422), "no_version");
+    let untyped = fixture.post("/v1/models/trees/promote", "text/plain", "1");
+    assert_eq!(untyped.code(415), "unsupported_media_type");
+}
+
+fn models_are_asked_for_on_the_command_line(fixture: &Fixture, version: i64) {
+    let folder = tempfile::tempdir().unwrap();
+    let larum = |arguments: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_larum"))
+            .current_dir(folder.path())
+            .args(["models", "-u", &fixture.url])
+            .args(arguments.split(' '))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let says = |arguments: &str, code: i32, parts: &[&str]| {
+        let (ended, said) = larum(arguments);
+        assert_eq!(ended, Some(code), "{arguments}: {said}");
+        parts.iter().for_each(|part| assert!(said.contains(part), "{arguments}: {said}; expected: {part}"));
+    };
+    says("list", 0, &["MODEL", "trees       extra_trees"]);
+    says("show logistic", 0, &["logistic (logistic_regression), learns from labels, ready", "latency_ms", "PARTITION"]);
+    says("show regression", 0, &["latency_ms.mean"]);
+    says("versions trees", 0, &["LOG LOSS", &version.to_string(), "online, never refitted"]);
+    says("promote trees 3", 1, &["answered 404: version 3 of \"trees\" is not kept"]);
+    says(&format!("promote trees {version}"), 0, &[&format!("version {version} of trees scores now; before it was 0")]);
+    says("rollback trees", 0, &["version 0 of trees scores now"]);
+    says(&format!("promote trees {version}"), 0, &[]);
+    says("retrain trees --dry-run", 0, &["average precision", "higher is better", "with 95 %"]);
+    says("retrain regression", 1, &["answered 409", "learns from every event"]);
+    says("export trees -o trees.json", 0, &[]);
+    let exported = std::fs::read(folder.path().join("trees.json")).unwrap();
+    assert_eq!(exported, fixture.get("/v1/models/trees/export").text.as_bytes());
+    says("export nobody", 1, &["there is no model"]);
+    says("export no/body", 2, &["is no name of a model"]);
+}
+
+#[test]
+fn refits_come_by_themselves() {
+    let fixture = Fixture::with(&format!("{TREES}[learning]\nrefit = \"250 labels\"\n"));
+    fixture.train("", "text/csv", cases(0..270, fixture.start_ms));
+    fixture.until("the examples are learned", || fixture.labels() == (54, 189));
+    let refits = || {
+        let tasks = fixture.get("/v1/tasks").ok();
+        let all = tasks["tasks"].as_array().unwrap().iter().filter(|task| task["kind"] == "retrain");
+        all.filter(|task| task["state"] == "done").count()
+    };
+    assert_eq!(refits(), 0);
+    fixture.train("?key=more", "text/csv", cases(270..300, fixture.start_ms));
+    fixture.until("every label learner is refitted", || refits() == 3);
+    let (versions, active) = fixture.versions("trees");
+    assert_eq!((versions.len(), versions[0]), (2, active));
 }
 
 #[test]

@@ -120,6 +120,8 @@ fn every_key_can_be_changed() {
         min_relative_change = 0.2
         [decision.features."an other"]
         direction = "down"
+        [learning]
+        refit = "500 labels"
         [store]
         url = "sqlite:/var/lib/larum.db"
         keep = 0
@@ -279,7 +281,7 @@ refusals! {
     neighbours_and_share: with("[[models]]\nkind = \"nearest_neighbours\"\nneighbours = 3\nshare = 0.5\n");
     bad_share: with("[[models]]\nkind = \"nearest_neighbours\"\nshare = 40\n");
     neighbours_of_another_kind: with("[[models]]\nkind = \"isolation_forest\"\nneighbours = 3\n");
-    kernel_of_later: with("[[models]]\nkind = \"svm\"\nkernel = \"rbf\"\n");
+    kernel_that_is_none: with("[[models]]\nkind = \"svm\"\nkernel = \"cubic\"\n");
     bad_scope: with("[[models]]\nkind = \"marginal\"\nscope = \"host\"\n");
     scope_of_a_label_learner: with("[[models]]\nkind = \"svm\"\nscope = \"entity\"\n");
     key_of_another_kind: with("[[models]]\nkind = \"logistic_regression\"\nkernel = \"linear\"\n");
@@ -296,6 +298,8 @@ refusals! {
     bad_change: with("[decision.features.latency_ms]\nmin_change = -1\nmin_relative_change = nan\nmin_chnge = 1\n");
     feature_rule_that_is_no_table: with("[decision.features]\nlatency_ms = 50\n");
     bad_quiet_period: with("[decision]\nquiet_period = \"ten minutes\"\n");
+    bad_refit: with("[learning]\nrefit = \"daily\"\n");
+    refit_of_few_labels: with("[learning]\nrefit = \"5 labels\"\n");
     postgres: with("[store]\nurl = \"postgres://localhost/larum\"\n");
     horizon_below_retention: with("[store]\nretention = \"100d\"\n");
     listen_to_everyone: with("[api]\nlisten = \"0.0.0.0:8080\"\n");

@@ -91,13 +91,13 @@ fn outcome_bits(outcome: &Outcome) -> u64 {
             bytes.extend(format!("{}: {}", rejection.reason.as_str(), rejection.detail).bytes())
         }
         Outcome::Scored(scored) => {
-            let Scored { offset, event_id, time_ms, entity, alarm, prediction, background, probabilities } = &**scored;
+            let Scored { offset, event_id, time_ms, entity, alarm, prediction, background } = &**scored;
             bytes.extend(format!("{offset} {event_id} {time_ms} {entity} {alarm} {background}").bytes());
             bytes.extend(format!("{:?} {}", prediction.warmup, prediction.model_version).bytes());
             number(&mut bytes, prediction.surprise);
             prediction.scores.iter().chain(&prediction.features.numbers).for_each(|value| number(&mut bytes, *value));
             bytes.extend(format!("{:?}", prediction.features.categories).bytes());
-            probabilities.iter().for_each(|p| number(&mut bytes, p.unwrap_or(-1.0)));
+            prediction.probabilities.iter().for_each(|p| number(&mut bytes, p.unwrap_or(-1.0)));
             for (column, value) in prediction.contributions.iter().flatten() {
                 number(&mut bytes, *column as f64);
                 number(&mut bytes, *value);

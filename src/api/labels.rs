@@ -116,7 +116,7 @@ fn send(api: &Api, lines: &[Line]) -> Result<(), ApiError> {
         )
     };
     let ticket = {
-        let mut labels = api.labels().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut labels = api.sender().lock().unwrap_or_else(PoisonError::into_inner);
         for record in lines.iter().flat_map(|line| &line.verdict) {
             let at = record.at.clone().unwrap_or_else(|| wire::rfc3339(now_ms));
             let payload = serde_json::to_vec(&LabelRecord { at: Some(at), ..record.clone() })

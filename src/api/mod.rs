@@ -9,6 +9,7 @@ mod models;
 mod predict;
 mod predict_lines;
 mod predictions;
+mod refits;
 mod router;
 mod schema;
 mod server;

@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `/{name}`: what is configured, and how far it has learned.
+//! `GET /v1/models` and `/{name}`: what is configured, and how far it has learned. Refits and versions are in `refits`.
 
 use super::error::{ApiError, ErrorBody, Failures};
 use super::state::Api;
@@ -110,16 +110,25 @@ pub(super) async fn one(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelJson>, ApiError> {
-    let Path(name) = path.map_err(|rejection| ApiError::refused(rejection.status(), rejection.body_text()))?;
+    let name = name(path)?;
     let work = move |api: &Api| {
-        let names = &api.shared().names.models;
-        let place = names.iter().position(|known| *known == name);
-        let place = place.ok_or_else(|| {
-            ApiError::not_found(format!("there is no model {name:?}: there are {}", names.join(", ")))
-        })?;
+        let place = place(api, &name)?;
         Ok(model(api, place, &described(api)?, true))
     };
     api.blocking(work).await.map(Json)
+}
+
+/// The name in the path.
+pub(super) fn name(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    let Path(name) = path.map_err(|rejection| ApiError::refused(rejection.status(), rejection.body_text()))?;
+    Ok(name)
+}
+
+/// The place of a model in the configuration.
+pub(super) fn place(api: &Api, name: &str) -> Result<usize, ApiError> {
+    let names = &api.shared().names.models;
+    let place = names.iter().position(|known| known == name);
+    place.ok_or_else(|| ApiError::not_found(format!("there is no model {name:?}: there are {}", names.join(", "))))
 }
 
 /// The assigned partitions, lowest first.

@@ -132,6 +132,7 @@ fn json<'a>(names: &'a Names, prediction: &'a Prediction) -> PredictionJson<'a> 
         warmup: prediction.warmup.map(|warmup| WarmupJson { seen: warmup.seen, needed: warmup.needed }),
         model_version: prediction.model_version,
         scores: (names, &prediction.scores),
+        probabilities: (names, &prediction.probabilities),
         features: (names, &prediction.features),
         contributions: prediction.contributions.as_ref().map(named),
         label: None,

@@ -165,6 +165,8 @@ impl<'a> Row<'a> {
             warmup: row.warmup.map(|(seen, needed)| WarmupJson { seen, needed }),
             model_version: row.model_version,
             scores: (&self.names, &self.scores),
+            // They are not stored.
+            probabilities: (&self.names, &[]),
             features: (&self.names, &row.features),
             contributions: row.contributions.as_ref().map(|list| list.iter().map(contribution).collect()),
             label: self.stored.label.as_ref().and_then(label),

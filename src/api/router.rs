@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::state::Api;
-use super::{health, labels, models, predict, predictions, tasks, training_data};
+use super::{health, labels, models, predict, predictions, refits, tasks, training_data};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "larum", description = "Online anomaly detection for Kafka that learns from labels."),
-    components(schemas(crate::service::Uploaded)),
+    components(schemas(crate::service::Uploaded, crate::service::Retrained)),
     tags(
         (name = "predictions", description = "Scored events, and scores on request"),
         (name = "labels", description = "Verdicts on events"),
@@ -39,6 +39,11 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(training_data::upload))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
+        .routes(routes!(refits::retrain))
+        .routes(routes!(refits::versions))
+        .routes(routes!(refits::promote))
+        .routes(routes!(refits::rollback))
+        .routes(routes!(refits::export))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::one, tasks::cancel))
         .routes(routes!(health::livez))

@@ -37,6 +37,8 @@ pub(super) struct Prediction {
     model_version: i64,
     /// Score by model; 0 while a model is not ready.
     scores: BTreeMap<String, f64>,
+    /// Probability of an anomaly by model, of those that have learned labels of both classes. On the predictions topic and on request only: it is not stored.
+    probabilities: Option<BTreeMap<String, f64>>,
     /// Value by feature: a number, a text, or null where it is missing.
     features: Values,
     /// What each feature adds to the strangeness that the loudest model saw; on alarms.
@@ -59,6 +61,8 @@ pub(super) struct Predicted {
     warmup: Option<Warmup>,
     model_version: i64,
     scores: BTreeMap<String, f64>,
+    /// Probability of an anomaly by model, of those that have learned labels of both classes.
+    probabilities: Option<BTreeMap<String, f64>>,
     features: Values,
     contributions: Option<BTreeMap<String, f64>>,
 }

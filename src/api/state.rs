@@ -26,7 +26,7 @@ struct Inner {
     blocking: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     files: Arc<Semaphore>,
-    labels: Mutex<kafka::Sender>,
+    sender: Mutex<kafka::Sender>,
     request_max: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Api {
             blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             files: Arc::new(Semaphore::new(FILES_MAX)),
-            labels: Mutex::new(shared.outbox.sender()),
+            sender: Mutex::new(shared.outbox.sender()),
             request_max: Duration::from_millis(shared.config.limits.request_ms),
             shared,
         }))
@@ -56,9 +56,9 @@ impl Api {
         self.0.request_max.mul_f64(0.9)
     }
 
-    /// The sender of verdicts to the labels topic.
-    pub(super) fn labels(&self) -> &Mutex<kafka::Sender> {
-        &self.0.labels
+    /// The sender of what people say: verdicts to the labels topic, and versions that they put in charge to the label log.
+    pub(super) fn sender(&self) -> &Mutex<kafka::Sender> {
+        &self.0.sender
     }
 
     /// A turn to take a file in, if there is one.

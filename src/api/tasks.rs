@@ -34,7 +34,7 @@ pub(super) struct TaskJson {
     started: Option<String>,
     #[schema(format = "date-time")]
     ended: Option<String>,
-    /// What was done, once it has ended, also where it was cut short; of training data an `Uploaded`. Only where one task is asked for.
+    /// What was done, once it has ended, also where it was cut short; of training data an `Uploaded`, of a refit a `Retrained`. Only where one task is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     result: Option<Value>,
@@ -42,7 +42,7 @@ pub(super) struct TaskJson {
     error: Option<String>,
 }
 
-/// How far a task is; of training data in bytes of the file.
+/// How far a task is; of training data in bytes of the file, of a refit in thousandths.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TaskProgress)]
 struct ProgressJson {

@@ -98,7 +98,7 @@ pub(super) async fn upload(
         let source = Source::of(file, "the upload");
         let upload = Upload::open(&source, &columns, key, &shared.config, &shared.blueprint);
         let upload = upload.map_err(|error| ApiError::unprocessable("not_training_data", format!("{error:#}")))?;
-        let added = shared.tasks.add(Work::TrainingData(upload));
+        let added = shared.tasks.add(Work::TrainingData(Box::new(upload)));
         added.map_err(|error| ApiError::unavailable("busy", error.to_string()))
     };
     let task = api.blocking(work).await?;

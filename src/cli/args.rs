@@ -36,6 +36,7 @@ pub enum Command {
     Generate(GenerateArgs),
     Label(LabelArgs),
     Train(TrainArgs),
+    Models(ModelsArgs),
 }
 
 /// Show it: synthetic shop traffic with known incidents through an embedded broker
@@ -231,6 +232,75 @@ pub struct TrainArgs {
     /// The column with the event id, for a query that reads it [default: the configuration's]
     #[arg(long, value_name = "COLUMN")]
     pub id: Option<String>,
+}
+
+/// List, refit, roll back and export the models of a running service
+///
+/// A refit is fitted to all labels at once and takes over only when it is better on the newest ones. Every version goes on learning, so that a
+/// rollback loses no label.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    larum models list\n  \
+    larum models -u http://localhost:8080 show logistic_regression\n  \
+    larum models retrain svm --dry-run\n  \
+    larum models retrain svm\n  \
+    larum models versions svm\n  \
+    larum models rollback svm\n  \
+    larum models promote svm 4711\n  \
+    larum models export svm -o svm.json")]
+pub struct ModelsArgs {
+    /// The service
+    #[arg(short, long, value_name = "URL", default_value = "http://localhost:8080", global = true)]
+    pub url: String,
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// What is configured, and how far it has learned
+    List,
+    /// One model, with its parameters by feature
+    Show {
+        #[arg(value_name = "MODEL")]
+        name: String,
+    },
+    /// The kept versions of a model, and how well each has done
+    Versions {
+        #[arg(value_name = "MODEL")]
+        name: String,
+    },
+    /// Refit a model to all labels; it takes over if it is better
+    Retrain {
+        #[arg(value_name = "MODEL")]
+        name: String,
+        /// Compare only
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let a kept version score
+    Promote {
+        #[arg(value_name = "MODEL")]
+        name: String,
+        #[arg(value_name = "VERSION")]
+        version: i64,
+    },
+    /// Let an earlier version score again
+    Rollback {
+        #[arg(value_name = "MODEL")]
+        name: String,
+        /// 0 is the one that was never refitted [default: the one before]
+        #[arg(value_name = "VERSION")]
+        version: Option<i64>,
+    },
+    /// Write the version that scores as JSON
+    Export {
+        #[arg(value_name = "MODEL")]
+        name: String,
+        /// [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// How a file of labels is written.

@@ -54,6 +54,7 @@ pub fn run(args: CheckArgs) -> anyhow::Result<()> {
             rule.min_relative_change * 100.0
         )?;
     }
+    writeln!(out, "refits       {}", config.learning.refit)?;
     writeln!(out, "store        {} (keeps {} of ordinary rows)", config.store.url, config.store.keep)?;
     writeln!(out, "\n{}", blueprint.plan)?;
     if args.connect {

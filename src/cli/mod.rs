@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod generate;
 pub mod label;
+pub mod models;
 pub mod replay;
 pub mod run;
 pub mod train;
@@ -27,6 +28,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Label(args) => label::run(args),
         Command::Train(args) => train::run(args),
+        Command::Models(args) => models::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,9 +19,9 @@ use ureq::{Agent, Body, SendBody, http::Response};
 
 const REFUSED_SHOWN: usize = 10;
 /// How often a task is asked how far it is, and a bar drawn.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// For an answer, once the file has been sent.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(60);
 const BUFFER: usize = 1 << 16;
 
 /// Teaches with the file, says what was accepted, and fails where a line was refused.
@@ -174,16 +174,16 @@ fn content_type(file: &mut File) -> anyhow::Result<&'static str> {
     })
 }
 
-fn read(mut response: Response<Body>, url: &str) -> anyhow::Result<(u16, Value)> {
+pub(super) fn read(mut response: Response<Body>, url: &str) -> anyhow::Result<(u16, Value)> {
     let text = response.body_mut().read_to_string().with_context(|| format!("the answer of {url} broke off"))?;
     Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or_default()))
 }
 
-fn message(answer: &Value) -> &str {
+pub(super) fn message(answer: &Value) -> &str {
     answer["error"]["message"].as_str().unwrap_or("that is no answer of larum")
 }
 
-fn show(bar: &ProgressBar, (done, total): (u64, u64)) {
+pub(super) fn show(bar: &ProgressBar, (done, total): (u64, u64)) {
     if total > 0 {
         bar.set_length(total);
         bar.set_position(done);

@@ -28,6 +28,7 @@ pub struct Config {
     pub decision: DecisionSpec,
     /// What of `[decision]` keeps alarms quiet.
     pub quiet: QuietSpec,
+    pub learning: LearningConfig,
     pub store: StoreConfig,
     pub api: ApiConfig,
     pub limits: Limits,
@@ -70,6 +71,40 @@ pub struct StoreConfig {
     pub retention_ms: i64,
     /// Life of alarms, audit and sampled rows.
     pub label_horizon_ms: i64,
+}
+
+/// `[learning]`: how models that learn from labels go on learning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LearningConfig {
+    pub refit: RefitWhen,
+}
+
+/// When models that learn from labels are refitted without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefitWhen {
+    Never,
+    /// So many milliseconds after the first label that the last refit had not.
+    Every(i64),
+    /// With so many labels that the last refit had not.
+    Labels(u64),
+}
+
+impl RefitWhen {
+    /// Fewer new labels change little: no refit is due before.
+    pub const LABELS_MIN: u64 = 50;
+}
+
+impl std::fmt::Display for RefitWhen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Never => write!(f, "never by itself"),
+            Self::Every(ms) => {
+                let period = text::duration(*ms);
+                write!(f, "{period} after new labels came, if there are {} at least", Self::LABELS_MIN)
+            }
+            Self::Labels(labels) => write!(f, "with every {labels} new labels"),
+        }
+    }
 }
 
 /// `[api]`.

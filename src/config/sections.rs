@@ -10,7 +10,7 @@ use super::kafka::kafka;
 use super::models::models;
 use super::problem::{FeatureQuery, Problem, Refused};
 use super::table::{Document, Found, Table};
-use super::{ApiConfig, Config, Limits, StoreConfig, text};
+use super::{ApiConfig, Config, LearningConfig, Limits, RefitWhen, StoreConfig, text};
 use crate::decision::{DecisionSpec, Direction, FeatureRule, QuietSpec};
 use crate::event::{EventSpec, Field, FieldType};
 use crate::suggest::nearest;
@@ -33,7 +33,7 @@ pub(super) fn config(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<Strin
         return Err(refused(errors.iter().map(problem).collect()));
     }
     let document = Document { text, env, problems: RefCell::default() };
-    let keys = ["seed", "kafka", "event", "features", "models", "decision", "store", "api", "limits"];
+    let keys = ["seed", "kafka", "event", "features", "models", "decision", "learning", "store", "api", "limits"];
     let root = Table::root(&document, root.get_ref(), &keys);
     let limits = limits(&root);
     let event = event(&root, &limits);
@@ -45,6 +45,7 @@ pub(super) fn config(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<Strin
         models: models(&root),
         decision,
         quiet,
+        learning: learning(&root),
         store: store(&root),
         api: api(&root),
         seed: root.count("seed", SEED, 0..=i64::MAX as u64),
@@ -208,6 +209,23 @@ fn direction(text: &str) -> Result<Direction, String> {
         "down" => Ok(Direction::Down),
         "both" => Ok(Direction::Both),
         _ => Err("\"up\", \"down\" or \"both\"".into()),
+    }
+}
+
+fn learning(root: &Table<'_>) -> LearningConfig {
+    let refit = root.table("learning", &["refit"]).parsed("refit", refit_when);
+    LearningConfig { refit: refit.unwrap_or(RefitWhen::Every(86_400_000)) }
+}
+
+fn refit_when(text: &str) -> Result<RefitWhen, String> {
+    let labels = text.strip_suffix(" labels").and_then(|count| count.trim().replace('_', "").parse().ok());
+    match (text, labels) {
+        ("never", _) => Ok(RefitWhen::Never),
+        (_, Some(labels)) if labels >= RefitWhen::LABELS_MIN => Ok(RefitWhen::Labels(labels)),
+        (_, Some(_)) => Err(format!("at least {} labels: fewer change little", RefitWhen::LABELS_MIN)),
+        _ => text::duration_ms(text)
+            .map(RefitWhen::Every)
+            .map_err(|_| "\"never\", a duration such as \"1d\", or a count such as \"500 labels\"".into()),
     }
 }
 

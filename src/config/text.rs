@@ -19,6 +19,14 @@ pub fn duration_or_zero_ms(text: &str) -> Result<i64, String> {
     milliseconds(text).ok_or_else(|| "a duration is a whole number and a unit: 0s, 30s, 5m, 12h or 7d".into())
 }
 
+/// A duration as it would be written: `1d`, `90m`.
+#[must_use]
+pub fn duration(ms: i64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let whole = units.into_iter().find(|(_, unit_ms)| ms % unit_ms == 0);
+    whole.map_or_else(|| format!("{ms}ms"), |(unit, unit_ms)| format!("{}{unit}", ms / unit_ms))
+}
+
 fn milliseconds(text: &str) -> Option<i64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit_ms = match &text[digits..] {
@@ -102,6 +110,9 @@ mod tests {
             assert_eq!(duration_or_zero_ms(text), if text == "0s" { Ok(0) } else { duration_or_zero_ms("") }, "{text}");
         }
         assert_eq!(duration_or_zero_ms("5m"), Ok(300_000));
+        for text in ["500ms", "30s", "90m", "12h", "7d"] {
+            assert_eq!(duration(duration_ms(text).unwrap()), text);
+        }
     }
 
     #[test]

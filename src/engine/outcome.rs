@@ -21,6 +21,8 @@ pub struct Prediction {
     pub model_version: i64,
     /// The score of each model, in configuration order; 0 while a model is not ready.
     pub scores: Vec<f64>,
+    /// The probability of an anomaly by each model that has one (those that learn from labels), in configuration order.
+    pub probabilities: Vec<Option<f64>>,
     pub features: FeatureVector,
     /// What each column adds to the strangeness that the loudest model saw; on alarms and on request.
     pub contributions: Option<Vec<(usize, f64)>>,
@@ -57,8 +59,6 @@ pub struct Scored {
     pub prediction: Prediction,
     /// Chosen to go to the label log as a background sample.
     pub background: bool,
-    /// The probability of an anomaly by each model that has one (those that learn from labels), in configuration order.
-    pub probabilities: Vec<Option<f64>>,
 }
 
 /// What became of a record.

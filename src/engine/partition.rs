@@ -229,11 +229,11 @@ impl Partition {
                 warmup,
                 model_version: self.globals.version,
                 scores,
+                probabilities,
                 features: observed.vector,
                 contributions,
             },
             background,
-            probabilities,
         }))
     }
 
@@ -267,6 +267,7 @@ impl Partition {
             warmup,
             model_version: self.globals.version,
             scores: judgement.parts.iter().map(|part| part.map_or(0.0, decision::score)).collect(),
+            probabilities: self.probabilities(x),
             contributions: Some(self.contributions(x, &judgement.parts)),
             features,
         }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::encode::{BUCKET_MISSING, BUCKETS, Encoded};
 use super::kernel::{KernelMachine, KernelSettings, SupportVector};
@@ -24,10 +25,12 @@ pub enum Description {
         loss: Loss,
         scaling: Vec<Scale>,
         weights: Vec<f64>,
+        #[serde(deserialize_with = "by_bucket")]
         bucket_weights: BTreeMap<u32, f64>,
         bias: f64,
         /// How hard examples have pushed each of these: what the next step of a weight is divided by.
         squares: Vec<f64>,
+        #[serde(deserialize_with = "by_bucket")]
         bucket_squares: BTreeMap<u32, f64>,
         bias_square: f64,
         categories: bool,
@@ -55,6 +58,12 @@ pub struct VectorDescription {
     pub coefficient: f64,
     /// The most that its label may push.
     pub bound: f64,
+}
+
+/// Keys of a JSON object are texts, which serde does not read as numbers inside a tagged enum.
+fn by_bucket<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, f64>, D::Error> {
+    let by_text = BTreeMap::<String, f64>::deserialize(deserializer)?;
+    by_text.into_iter().map(|(bucket, value)| Ok((bucket.parse().map_err(D::Error::custom)?, value))).collect()
 }
 
 impl Description {

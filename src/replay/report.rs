@@ -108,7 +108,7 @@ impl Reporter {
         for (all, score) in self.scores.iter_mut().zip(&scored.prediction.scores) {
             all.push(*score);
         }
-        for ((all, truths), probability) in self.probabilities.iter_mut().zip(&scored.probabilities) {
+        for ((all, truths), probability) in self.probabilities.iter_mut().zip(&scored.prediction.probabilities) {
             if let Some(probability) = probability {
                 all.push(*probability);
                 truths.push(truth);

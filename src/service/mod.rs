@@ -5,6 +5,8 @@
 
 mod committer;
 mod joiner;
+mod refit;
+mod schedule;
 mod shared;
 mod start;
 mod tasks;
@@ -13,7 +15,10 @@ mod training;
 mod upload;
 mod worker;
 
+pub(crate) use refit::RefitOutcome;
+pub use refit::{AlarmChanges, RefitChange, RefitLabels, RefitQuality, Retrain, Retrained, learner_place};
 pub use shared::{Described, DescribedDetector, Predicted, Query, Shared, Status};
 pub use start::Service;
 pub use tasks::{Progress, State, Task, TaskError, Tasks, Work};
+pub use training::ModelVersion;
 pub use upload::{Columns, ContentKey, RefusedLine, Upload, UploadKey, Uploaded, train};

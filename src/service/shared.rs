@@ -1,20 +1,21 @@
 //! What the threads of a service share: read-mostly state, the way to stop, and the inboxes.
 
 use super::tasks::Tasks;
+use super::training::{Ask, ModelVersion};
 use super::worker::Message;
 use crate::config::Config;
 use crate::engine::{Blueprint, Prediction};
 use crate::event::Rejection;
 use crate::features::FeatureVector;
 use crate::kafka::{Handover, Outbox, Position};
-use crate::learn::Globals;
+use crate::learn::{Examples, Globals};
 use crate::model::Progress;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wire::Names;
 use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -26,6 +27,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a thread that waits asks whether it has waited long enough.
 const STOP_STEP: Duration = Duration::from_millis(500);
+/// Questions to the trainer that wait; whoever finds it full waits, too.
+const ASKS_MAX: usize = 16;
 
 /// What `/v1/predict` asks of the owner of an entity.
 #[derive(Debug, Clone)]
@@ -92,6 +95,7 @@ pub struct Shared {
     pub(super) uploads: Mutex<BTreeMap<Arc<str>, i64>>,
     /// Long work that somebody asked for.
     pub tasks: Tasks,
+    asks: (Sender<Ask>, Receiver<Ask>),
     pub(super) inboxes: Vec<Sender<Message>>,
     pub(super) committed: Mutex<BTreeMap<i32, i64>>,
     /// When the commit that is under way began.
@@ -141,6 +145,7 @@ impl Shared {
             adopted: Mutex::default(),
             uploads: Mutex::default(),
             tasks: Tasks::new(crate::telemetry::now_ms()),
+            asks: bounded(ASKS_MAX),
             inboxes,
             committed: Mutex::default(),
             commit_began: Mutex::default(),
@@ -234,6 +239,40 @@ impl Shared {
     /// When the owners do not answer in time, or the service is stopping.
     pub fn describe(&self, timeout: Duration) -> anyhow::Result<Vec<Vec<Described>>> {
         self.ask(timeout, |answer| Message::Describe { answer })
+    }
+
+    /// The labelled events and samples that a refit is fitted to.
+    ///
+    /// # Errors
+    /// When the trainer does not answer in time, or the service is stopping.
+    pub(super) fn examples(&self, timeout: Duration) -> anyhow::Result<Examples> {
+        self.ask_trainer(timeout, |answer| Ask::Examples { answer })
+    }
+
+    /// The versions of each model that learns from labels, in configuration order, the oldest version first.
+    ///
+    /// # Errors
+    /// When the trainer does not answer in time, or the service is stopping.
+    pub fn versions(&self, timeout: Duration) -> anyhow::Result<Vec<Vec<ModelVersion>>> {
+        self.ask_trainer(timeout, |answer| Ask::Versions { answer })
+    }
+
+    /// What the trainer's thread has been asked and not yet answered.
+    pub(super) fn asked(&self) -> &Receiver<Ask> {
+        &self.asks.1
+    }
+
+    fn ask_trainer<T>(&self, timeout: Duration, ask: impl FnOnce(Sender<T>) -> Ask) -> anyhow::Result<T> {
+        let (sender, answer) = bounded(1);
+        let deadline = after(timeout);
+        crossbeam_channel::select! {
+            send(self.asks.0, ask(sender)) -> sent => sent.map_err(|_| anyhow!("the service is stopping"))?,
+            recv(deadline) -> _ => bail!("the trainer is busy; try again"),
+        }
+        crossbeam_channel::select! {
+            recv(answer) -> answer => answer.map_err(|_| anyhow!("the service is stopping")),
+            recv(deadline) -> _ => bail!("the trainer is busy; try again"),
+        }
     }
 
     fn ask<T>(&self, timeout: Duration, message: impl Fn(Sender<T>) -> Message) -> anyhow::Result<Vec<T>> {

@@ -4,7 +4,7 @@ use super::committer;
 use super::joiner::Joiner;
 use super::shared::Shared;
 use super::topics::ensure_topics;
-use super::training;
+use super::training::Folding;
 use super::worker::{Message, Worker};
 use crate::config::Config;
 use crate::engine::Blueprint;
@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Batches that wait in front of a worker, at most. With the batch size this bounds the hand-over.
 const BATCHES_PER_QUEUE: usize = 512;
 
+/// How long a stop waits for a task: one that sends ends within seconds; one that fits looks only between its steps, and nothing of it is lost.
+const TASK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a stop looks whether a thread has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -37,6 +40,7 @@ pub struct Service {
     workers: Vec<JoinHandle<()>>,
     /// The joiner, the trainer and the committer, which end after the workers.
     others: Vec<JoinHandle<()>>,
+    tasks: JoinHandle<()>,
 }
 
 impl Service {
@@ -50,11 +54,11 @@ impl Service {
         ensure_topics(&client, &config)?;
         let (store, writer) = open_store(&config, &names)?;
 
-        let mut trainer = Trainer::new(&blueprint.models, &names.columns, TrainerLimits::default())?;
+        let trainer = Trainer::new(&blueprint.models, &names.columns, TrainerLimits::default())?;
         let mut label_log = LogReader::open(&client, &config.kafka.label_log, &BTreeMap::new())?;
         let wanted = store.read(|reader| reader.adopted_versions(&config.kafka.events))?;
-        let mut entries = LabelLogReader::new(names.clone());
-        let adopted = training::fold_to_end(&mut trainer, &mut label_log, &mut entries, &wanted)?;
+        let mut folding = Folding::new(trainer, LabelLogReader::new(names.clone()), config.learning.refit);
+        let adopted = folding.fold_to_end(&mut label_log, &wanted)?;
 
         let outbox = Outbox::open(&client)?;
         let metrics = Metrics::new(&config);
@@ -63,8 +67,8 @@ impl Service {
         let (inboxes, receivers): (Vec<Sender<Message>>, Vec<Receiver<Message>>) =
             (0..count).map(|_| bounded(batches)).unzip();
         let first_start = wanted.is_empty();
-        let globals = trainer.globals();
-        let uploads = trainer.uploads().collect();
+        let globals = folding.trainer().globals();
+        let uploads = folding.trainer().uploads().collect();
         let shared =
             Arc::new(Shared::new(config, blueprint, names, store, outbox, metrics, globals, inboxes, first_start));
         *super::shared::lock(&shared.adopted) = adopted;
@@ -80,17 +84,17 @@ impl Service {
         let consumed = shared.store.read(|reader| reader.offsets(&shared.config.kafka.labels))?;
         let labels = LogReader::open(&client, &shared.config.kafka.labels, &consumed)?;
         others.push(spawn(&shared, "joiner", move |shared| Joiner::new(shared, commits)?.run(labels)));
-        others.push(spawn(&shared, "tasks", |shared| {
+        let tasks = spawn(&shared, "tasks", |shared| {
             shared.tasks.run(shared);
             Ok(())
-        }));
-        others.push(spawn(&shared, "trainer", move |shared| training::run(shared, trainer, entries, label_log)));
+        });
+        others.push(spawn(&shared, "trainer", move |shared| folding.run(shared, label_log)));
 
         let kafka = &shared.config.kafka;
         let source = Source::open(&client, &kafka.group, &kafka.events, shared.clone(), shared.stop.clone())?;
         let (committed, wait) = bounded(0);
         let source = spawn(&shared, "source", move |_| source.run(&wait));
-        Ok(Self { shared, source, committed, workers, others })
+        Ok(Self { shared, source, committed, workers, others, tasks })
     }
 
     #[must_use]
@@ -117,6 +121,15 @@ impl Service {
                 after(LOOK_AGAIN).recv().ok();
             }
             join(handle);
+        }
+        let patience = after(TASK_PATIENCE);
+        while !self.tasks.is_finished() && patience.is_empty() {
+            after(LOOK_AGAIN).recv().ok();
+        }
+        if self.tasks.is_finished() {
+            join(self.tasks);
+        } else {
+            tracing::warn!("a task ends with the process");
         }
         drop(self.committed);
         join(self.source);

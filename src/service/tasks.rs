@@ -1,5 +1,6 @@
 //! Long work that somebody asked for: one after the other on a thread of its own, in a bounded registry that ends with the process.
 
+use super::refit::Retrain;
 use super::shared::{Shared, lock};
 use super::upload::{End, LabelLog, Upload, Uploaded};
 use crate::kafka::Client;
@@ -16,21 +17,25 @@ const KEPT_MAX: usize = 100;
 /// Tasks that wait for their turn: each may hold a file of `limits.upload_bytes`.
 const QUEUE_MAX: usize = 16;
 
+const RETRAIN: &str = "retrain";
+
 /// What a task does. A further kind of work is a further variant.
 #[derive(Debug)]
 pub enum Work {
-    TrainingData(Upload),
+    TrainingData(Box<Upload>),
+    Retrain(Retrain),
 }
 
 impl Work {
     fn kind(&self) -> &'static str {
         match self {
             Self::TrainingData(_) => "training_data",
+            Self::Retrain(_) => RETRAIN,
         }
     }
 
-    /// Answers what was done, also where it was cut short.
-    fn run(self, shared: &Shared, progress: &Progress) -> (Value, anyhow::Result<End>) {
+    /// Answers what was done, also where it was cut short; `None` where there is nothing to tell.
+    fn run(self, shared: &Shared, progress: &Progress) -> (Option<Value>, anyhow::Result<End>) {
         match self {
             Self::TrainingData(upload) => {
                 let kafka = &shared.config.kafka;
@@ -41,10 +46,18 @@ impl Work {
                 let mut uploaded = Uploaded::default();
                 let end = upload.run(&log, through, progress, &mut uploaded);
                 shared.metrics.uploaded(&uploaded);
-                (serde_json::to_value(uploaded).expect("names, numbers and sentences"), end)
+                (Some(json(&uploaded)), end)
+            }
+            Self::Retrain(retrain) => {
+                let (retrained, end) = retrain.run(shared, progress);
+                (retrained.as_ref().map(json), end)
             }
         }
     }
+}
+
+fn json(result: &impl Serialize) -> Value {
+    serde_json::to_value(result).expect("names, numbers and sentences")
 }
 
 /// How far work is, in units of its own, and whether somebody wants it to end.
@@ -213,6 +226,12 @@ impl Tasks {
         lock(&self.inner).tasks.values().rev().map(Task::without_result).collect()
     }
 
+    /// Whether a refit waits or runs.
+    pub(super) fn has_refit(&self) -> bool {
+        let tasks = &lock(&self.inner).tasks;
+        tasks.values().any(|task| task.kind == RETRAIN && !task.state.has_ended())
+    }
+
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Task> {
         lock(&self.inner).tasks.values().find(|task| task.id == id).cloned()
@@ -255,7 +274,7 @@ impl Tasks {
             // A defect in one task ends that task.
             let ended = catch_unwind(AssertUnwindSafe(|| work.run(shared, &progress)));
             let (result, end) = match ended {
-                Ok((result, end)) => (Some(result), end),
+                Ok(ended) => ended,
                 Err(_) => (None, Err(anyhow::anyhow!("it panicked: this is a defect in larum"))),
             };
             self.ended(number, result, end);
@@ -311,7 +330,8 @@ mod tests {
         file.write_all(b"x,label\n1,0\n").unwrap();
         let columns = Columns { label: "label".into(), time: None, entity: None, id: None };
         let key = UploadKey::parse("k").unwrap();
-        Work::TrainingData(Upload::open(&Source::of(file, "f"), &columns, key, &config, &blueprint).unwrap())
+        let upload = Upload::open(&Source::of(file, "f"), &columns, key, &config, &blueprint);
+        Work::TrainingData(Box::new(upload.unwrap()))
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct PredictionJson<'a> {
     pub model_version: i64,
     #[serde(serialize_with = "scores")]
     pub scores: (&'a Names, &'a [f64]),
+    /// Of the models that have one; left out where none has, and for stored events.
+    #[serde(serialize_with = "probabilities", skip_serializing_if = "has_none")]
+    pub probabilities: (&'a Names, &'a [Option<f64>]),
     #[serde(serialize_with = "features")]
     pub features: (&'a Names, &'a FeatureVector),
     #[serde(serialize_with = "contributions", skip_serializing_if = "Option::is_none")]
@@ -74,6 +77,18 @@ pub fn rfc3339(time_ms: i64) -> String {
 
 fn scores<S: Serializer>((names, scores): &(&Names, &[f64]), serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(names.models.iter().zip(*scores))
+}
+
+fn probabilities<S: Serializer>(
+    (names, probabilities): &(&Names, &[Option<f64>]),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let known = names.models.iter().zip(*probabilities).filter_map(|(name, p)| p.map(|p| (name, p)));
+    serializer.collect_map(known)
+}
+
+fn has_none((_, probabilities): &(&Names, &[Option<f64>])) -> bool {
+    probabilities.iter().all(Option::is_none)
 }
 
 pub(super) fn features<S: Serializer>(

@@ -64,6 +64,11 @@ impl PredictionWriter {
         member(out, b",\"model_version\":", &prediction.model_version);
         out.extend_from_slice(b",\"scores\":");
         object(out, self.models.iter().zip(&prediction.scores), |out, (key, score)| member(out, key, score));
+        if prediction.probabilities.iter().any(Option::is_some) {
+            let known = self.models.iter().zip(&prediction.probabilities).filter_map(|(key, p)| p.map(|p| (key, p)));
+            out.extend_from_slice(b",\"probabilities\":");
+            object(out, known, |out, (key, probability)| member(out, key, &probability));
+        }
         out.extend_from_slice(b",\"features\":");
         let (mut numbers, mut categories) = (prediction.features.numbers.iter(), prediction.features.categories.iter());
         object(out, &self.columns, |out, (key, kind)| match kind {
@@ -123,6 +128,7 @@ mod tests {
             warmup: prediction.warmup.map(|w| WarmupJson { seen: w.seen, needed: w.needed }),
             model_version: prediction.model_version,
             scores: (names, &prediction.scores),
+            probabilities: (names, &prediction.probabilities),
             features: (names, &prediction.features),
             contributions: prediction.contributions.as_ref().map(|list| list.iter().map(named).collect()),
             label: None,
@@ -150,6 +156,7 @@ mod tests {
             warmup: None,
             model_version: -1,
             scores: vec![0.0, 1e-300],
+            probabilities: vec![None, None],
             features,
             contributions: None,
         };
@@ -161,16 +168,21 @@ mod tests {
             alarm: false,
             prediction,
             background: true,
-            probabilities: vec![None, Some(0.5)],
         };
         check(&names, &plain);
         let mut alarm = Scored { alarm: true, time_ms: time::TIME_MS_MAX + 1, ..plain.clone() };
         alarm.prediction.warmup = Some(Warmup { seen: 3, needed: 120 });
         alarm.prediction.contributions = Some(vec![(2, 1.5), (1, -0.0), (0, f64::INFINITY)]);
         check(&names, &alarm);
+        for probabilities in [vec![None, Some(0.5)], vec![Some(1e-9), None], vec![Some(0.1 + 0.2), Some(1.0)]] {
+            let mut judged = plain.clone();
+            judged.prediction.probabilities = probabilities;
+            check(&names, &judged);
+        }
         let mut bare = plain;
         bare.prediction.contributions = Some(Vec::new());
         bare.prediction.scores.clear();
+        bare.prediction.probabilities.clear();
         bare.prediction.features = FeatureVector { numbers: [].into(), categories: [].into() };
         check(&Names { columns: Vec::new(), models: Vec::new() }, &bare);
     }

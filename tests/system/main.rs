@@ -17,5 +17,6 @@ mod labels;
 mod large;
 mod malformed;
 mod operations;
+mod refits;
 mod start;
 mod upload;
