@@ -137,25 +137,28 @@ fn story(seed: u64, length: usize) -> Vec<Said> {
     said
 }
 
-/// The log of a story. `wrong`: whether the label said at this index is wrong at first; `mess`: how many entries come again after each.
+/// The log of a story. `corrected_at`: after which entry the label said at this index is corrected, if it is wrong at first; `mess`: how many entries come
+/// again after each.
 fn log(
     said: &[Said],
     fitted: &[Vec<Arc<Fitted>>],
     leave_out: impl Fn(usize) -> bool,
-    wrong: impl Fn(usize) -> bool,
+    corrected_at: impl Fn(usize) -> Option<usize>,
     mess: impl Fn(usize) -> usize,
 ) -> Vec<Entry> {
     let names: Vec<String> = specs().into_iter().map(|spec| spec.name).collect();
     let mut log: Vec<Entry> = Vec::new();
     // Where each entry of the story stands in the log.
     let mut offsets: BTreeMap<usize, i64> = BTreeMap::new();
-    for (index, said) in said.iter().enumerate() {
+    for (index, entry) in said.iter().enumerate() {
         offsets.insert(index, log.len() as i64);
         if leave_out(index) {
             continue;
         }
-        log.push(match *said {
-            Said::Label(i) => label(i, if wrong(index) { other(truth(i)) } else { truth(i) }, i.cast_signed()),
+        log.push(match *entry {
+            Said::Label(i) => {
+                label(i, if corrected_at(index).is_some() { other(truth(i)) } else { truth(i) }, i.cast_signed())
+            }
             Said::Background(i) => Entry::Background { event: key(i), features: features(i) },
             Said::Example(row) => {
                 let i = 500_000 + row.cast_unsigned();
@@ -171,6 +174,13 @@ fn log(
                 version: promoted_by.map_or(ONLINE, |at| offsets[&at]),
             },
         });
+        for (earlier, entry) in said[..=index].iter().enumerate() {
+            if let Said::Label(i) = entry
+                && corrected_at(earlier) == Some(index)
+            {
+                log.push(label(*i, truth(*i), 10_000 + i.cast_signed()));
+            }
+        }
         // At-least-once writers: what was written of late comes again, but for promotions, which are sent once.
         let repeated: Vec<Entry> = log.iter().rev().take(mess(index)).rev().cloned().collect();
         log.extend(repeated.into_iter().filter(|e| !matches!(e, Entry::Promotion { .. } | Entry::Activation { .. })));
@@ -193,23 +203,20 @@ fn the_state_is_that_of_the_clean_log_whatever_happens_to_it() {
     for seed in 0..60 {
         let said = story(seed, 120);
         let draw = Draw::new(seed + 1_000);
-        let wrong = |index: usize| draw.chance(Purpose::Reviewer, index as u64, 0.1);
+        let wrong = |index: usize| draw.chance(Purpose::Reviewer, index as u64, 0.05);
         let mess = |index: usize| (draw.bits(Purpose::Reviewer, 1_000 + index as u64) % 7) as usize;
-        let mut dirty = log(&said, &forms, |_| false, wrong, mess);
-        // Every wrong verdict is corrected in the end.
-        for (index, said) in said.iter().enumerate() {
-            if let Said::Label(i) = said
-                && wrong(index)
-            {
-                dirty.push(label(*i, truth(*i), 10_000 + i.cast_signed()));
-            }
-        }
-        // A promotion that was fitted to a wrong verdict is void.
-        let void = |index: usize| {
-            matches!(said[index], Said::Promote { before, .. }
-                if (0..before).any(|i| matches!(said[i], Said::Label(_)) && wrong(i)))
+        // Every wrong verdict is corrected: at once, later, or with the last entry.
+        let corrected_at = |index: usize| {
+            let later = (draw.bits(Purpose::Reviewer, 2_000 + index as u64) % 60) as usize;
+            wrong(index).then_some((index + later).min(said.len() - 1))
         };
-        let clean = folded(&log(&said, &forms, void, |_| false, |_| 0));
+        let dirty = log(&said, &forms, |_| false, corrected_at, mess);
+        // A promotion is void that was fitted to a verdict which was still wrong then.
+        let void = |index: usize| {
+            matches!(said[index], Said::Promote { before, .. } if (0..before)
+                .any(|i| matches!(said[i], Said::Label(_)) && corrected_at(i).is_some_and(|at| at >= before)))
+        };
+        let clean = folded(&log(&said, &forms, void, |_| None, |_| 0));
         let trainer = folded(&dirty);
         assert!(bits(&trainer.globals()) == bits(&clean.globals()), "story {seed}: the models differ");
         let seen = |trainer: &Trainer| {

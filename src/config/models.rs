@@ -161,7 +161,7 @@ fn kernel(table: &Table<'_>) -> Kernel {
         shape,
         gamma: table.number("gamma", above_zero, "above 0 and at most 1e6"),
         c: table.number("c", above_zero, "above 0 and at most 1e6").unwrap_or(default.c),
-        support_vectors_max: table.count("support_vectors", default.support_vectors_max as u64, 2..=4_096) as usize,
+        support_vectors_max: table.count("support_vectors", default.support_vectors_max as u64, 2..=1_024) as usize,
     })
 }
 

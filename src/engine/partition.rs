@@ -150,6 +150,10 @@ impl Partition {
 
     /// Scores with `globals` from the next event on. The caller has made that known where recovery will find it.
     pub fn adopt(&mut self, globals: Arc<Globals>) {
+        if self.globals.versions != globals.versions {
+            // Another form says things on another scale: its p-values must not come from the earlier one's.
+            self.state.since_recalibration = RECALIBRATE_EVENTS_MIN;
+        }
         self.globals = globals;
         self.state.recalibration_due = true;
     }

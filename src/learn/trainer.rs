@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Unlabelled samples wait this long (in samples) for a label before they are learned as weak normals.
 const BACKGROUND_QUEUE: usize = 4_096;
+/// Corrections remembered, for refits that were under way when they came.
+const CORRECTIONS_MAX: usize = 1_000;
 /// Uploads remembered by their highest row, some 100 bytes each. Beyond it the one that grew longest ago goes first: its rows would be learned anew.
 const UPLOADS_MAX: usize = 10_000;
 /// A weak normal weighs `BACKGROUND_WEIGHT / (BACKGROUND_WEIGHT + labelled normals)`.
@@ -48,6 +50,8 @@ pub struct Globals {
     pub normals: u64,
     /// Grows whenever a label changed the models; background samples alone leave it.
     pub labels_folded: u64,
+    /// Which version of each model scores: where that changes, so does the scale of what it says.
+    pub versions: Vec<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +69,8 @@ pub struct Example {
     pub offset: i64,
     pub x: Arc<Encoded>,
     pub label: Label,
-    /// P(anomaly) by each model before it learned this label, in the order of [`Globals::models`]; `None` where one did not vote.
+    /// P(anomaly) by the version of each model that scores now, before it learned this label, in the order of [`Globals::models`]; `None` where it did not
+    /// vote or was not there.
     pub said: Arc<[Option<f64>]>,
 }
 
@@ -96,6 +101,18 @@ enum Taught {
     Void,
 }
 
+/// A labelled event with what every version said of it: (version, P(anomaly)), by model.
+#[derive(Debug, Clone)]
+struct Kept {
+    offset: i64,
+    x: Arc<Encoded>,
+    label: Label,
+    said: Said,
+}
+
+/// By model, what each version that voted said of an event before it learned the label.
+type Said = Box<[Vec<(i64, f64)>]>;
+
 #[derive(Debug, Clone)]
 struct Student {
     learners: Vec<Versions>,
@@ -106,7 +123,7 @@ struct Student {
 
 impl Student {
     /// `examples`: the labels up to this step, of which a promotion may have missed the newest. P(anomaly) by each model, before it learned a label.
-    fn learn(&mut self, taught: &Taught, examples: &VecDeque<Example>) -> Option<Arc<[Option<f64>]>> {
+    fn learn(&mut self, taught: &Taught, examples: &VecDeque<Kept>) -> Option<Said> {
         match taught {
             Taught::Scale(x) => self.each(x, Lesson::Scale),
             Taught::Background(x) => {
@@ -151,7 +168,9 @@ pub struct Trainer {
     /// The models before the first of `lessons`: where a correction folds again from.
     base: Student,
     lessons: VecDeque<Taught>,
-    examples: VecDeque<Example>,
+    examples: VecDeque<Kept>,
+    /// The newest corrections: where the wrong verdict was learned, and where it was corrected.
+    corrections: VecDeque<(i64, i64)>,
     /// The names of the models that learn from labels.
     names: Vec<String>,
     ledger: LinkedHashMap<EventKey, Verdict, FixedState>,
@@ -186,6 +205,7 @@ impl Trainer {
             now: student,
             lessons: VecDeque::new(),
             examples: VecDeque::new(),
+            corrections: VecDeque::new(),
             names,
             ledger: LinkedHashMap::with_hasher(FixedState::default()),
             background: VecDeque::new(),
@@ -206,6 +226,7 @@ impl Trainer {
             anomalies: self.now.anomalies,
             normals: self.now.normals,
             labels_folded: self.labels_folded,
+            versions: self.now.learners.iter().map(|versions| versions.active().version).collect(),
         }
     }
 
@@ -216,11 +237,21 @@ impl Trainer {
         all.map(|versions| (versions.active().version, versions.all().to_vec())).collect()
     }
 
+    /// With what the versions that score now said of it.
+    fn example(&self, kept: &Kept) -> Example {
+        let of = |(versions, said): (&Versions, &Vec<(i64, f64)>)| {
+            let active = versions.active().version;
+            said.iter().find(|(version, _)| *version == active).map(|(_, probability)| *probability)
+        };
+        let said = self.now.learners.iter().zip(&kept.said).map(of).collect();
+        Example { offset: kept.offset, x: kept.x.clone(), label: kept.label, said }
+    }
+
     /// What a refit is fitted to: labelled events, and unlabelled ones.
     #[must_use]
     pub fn examples(&self) -> Examples {
         Examples {
-            labelled: self.examples.iter().cloned().collect(),
+            labelled: self.examples.iter().map(|kept| self.example(kept)).collect(),
             background: (self.background.iter())
                 .filter(|(event, _)| !self.ledger.contains_key(event))
                 .map(|(_, x)| x.clone())
@@ -255,7 +286,11 @@ impl Trainer {
             Some(Entry::Label(entry)) => self.fold_label(offset, entry),
             Some(Entry::Background { event, features }) => self.fold_background(event, &features),
             Some(Entry::Promotion { model, fitted, trained_through }) => {
-                if let Some(place) = self.place(&model, &fitted) {
+                // A verdict that it was fitted to was corrected while it was fitted.
+                let is_void = self.corrections.iter().any(|(learned_at, corrected_at)| {
+                    *learned_at < trained_through && trained_through <= *corrected_at
+                });
+                if let Some(place) = self.place(&model, &fitted).filter(|_| !is_void) {
                     self.teach(Taught::Promotion { version: offset, place, fitted, trained_through });
                     self.labels_folded += 1;
                 }
@@ -311,37 +346,54 @@ impl Trainer {
 
     /// The models become what they would be had the corrected verdict stood from the start.
     fn correct(&mut self, offset: i64, learned_at: i64, entry: LabelEntry) {
+        self.corrections.push_back((learned_at, offset));
+        if self.corrections.len() > CORRECTIONS_MAX {
+            self.corrections.pop_front();
+        }
+        let mut voids = false;
+        for taught in &mut self.lessons {
+            if matches!(taught, Taught::Promotion { trained_through, .. } if *trained_through > learned_at) {
+                *taught = Taught::Void;
+                voids = true;
+            }
+        }
         let example = self.examples.binary_search_by_key(&learned_at, |example| example.offset);
         let lesson = self.lessons.iter_mut().find_map(|taught| match taught {
             Taught::Label { offset, label, surprises, .. } if *offset == learned_at => Some((label, surprises)),
             _ => None,
         });
-        let Some((label, surprises)) = lesson else {
+        if let Some((label, surprises)) = lesson {
+            (*label, *surprises) = (entry.label, entry.surprises.as_slice().into());
+            if let Ok(at) = example {
+                self.examples[at].label = entry.label;
+            }
+            self.fold_again();
+            self.labels_folded += 1;
+        } else {
             // Older than the lessons kept: the wrong lesson cannot be taken back, the right one is learned on top. Refits see the right one alone.
             example.map(|at| self.examples.remove(at)).ok();
+            if voids {
+                self.fold_again();
+            }
             if let Some(verdict) = self.ledger.get_mut(&entry.event) {
                 verdict.learned_at = offset;
             }
-            return self.teach_label(offset, entry);
-        };
-        (*label, *surprises) = (entry.label, entry.surprises.as_slice().into());
-        if let Ok(at) = example {
-            self.examples[at].label = entry.label;
+            self.teach_label(offset, entry);
         }
+    }
+
+    /// Folds the lessons kept again, as they are now.
+    fn fold_again(&mut self) {
         let mut student = self.base.clone();
-        for taught in &mut self.lessons {
-            if matches!(taught, Taught::Promotion { trained_through, .. } if *trained_through > learned_at) {
-                *taught = Taught::Void;
-            }
+        for taught in &self.lessons {
             let said = student.learn(taught, &self.examples);
-            if let (Taught::Label { offset, .. }, Some(said)) = (&*taught, said)
+            if let (Taught::Label { offset, .. }, Some(said)) = (taught, said)
                 && let Ok(at) = self.examples.binary_search_by_key(offset, |example| example.offset)
             {
                 self.examples[at].said = said;
             }
         }
         self.now = student;
-        self.labels_folded += 1;
     }
 
     fn fold_background(&mut self, event: EventKey, features: &FeatureVector) {
@@ -378,7 +430,7 @@ impl Trainer {
     fn teach(&mut self, taught: Taught) {
         let said = self.now.learn(&taught, &self.examples);
         if let (Taught::Label { offset, x, label, .. }, Some(said)) = (&taught, said) {
-            self.examples.push_back(Example { offset: *offset, x: x.clone(), label: *label, said });
+            self.examples.push_back(Kept { offset: *offset, x: x.clone(), label: *label, said });
             if self.examples.len() > self.limits.examples_max {
                 self.examples.pop_front();
             }

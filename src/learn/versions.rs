@@ -48,16 +48,14 @@ impl Versions {
         self.all.iter_mut().for_each(|version| version.model.learn(x, lesson));
     }
 
-    /// Compares what each version says of an event with the verdict, which none of them has learned yet. P(anomaly) by the one that scores.
-    pub(super) fn judge(&mut self, x: &Encoded, label: Label) -> Option<f64> {
-        let mut said = None;
+    /// Compares what each version says of an event with the verdict, which none of them has learned yet. (version, P(anomaly)) by each that votes.
+    pub(super) fn judge(&mut self, x: &Encoded, label: Label) -> Vec<(i64, f64)> {
+        let mut said = Vec::with_capacity(self.all.len());
         for version in &mut self.all {
             let Some(probability) = version.model.probability(x) else { continue };
             version.labels += 1;
             version.log_loss += log_loss_of(probability, label == Label::Anomaly);
-            if version.version == self.active {
-                said = Some(probability);
-            }
+            said.push((version.version, probability));
         }
         said
     }

@@ -19,6 +19,18 @@ pub enum Form {
     Trees(Option<Trees>),
 }
 
+impl Form {
+    /// Whether it can be asked about events of so many numbers and categories.
+    #[must_use]
+    pub fn reads(&self, numbers: usize, categories: usize) -> bool {
+        match self {
+            Form::Linear(model) => model.scaling().len() == numbers,
+            Form::Kernel(model) => model.scaling().len() == numbers && model.categories() == categories,
+            Form::Trees(trees) => trees.as_ref().is_none_or(|trees| trees.reads(numbers, categories)),
+        }
+    }
+}
+
 /// A form with all that is learned beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Learner {

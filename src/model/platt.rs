@@ -48,16 +48,13 @@ impl Platt {
         self.offset += shrink * to_offset * error;
         let less = spread * shrink;
         let fade = 1.0 + 1.0 / MEMORY;
-        let faded = |was: f64, less: f64| (was - less) * fade;
-        let (ss, so, oo) = (
-            faded(ss, less * to_slope * to_slope),
-            faded(so, less * to_slope * to_offset),
-            faded(oo, less * to_offset * to_offset),
-        );
+        let faded = |was: f64, by: f64| (was - less * by) * fade;
+        let ss = faded(ss, to_slope * to_slope);
+        let oo = faded(oo, to_offset * to_offset);
         // What is not learned about stays as uncertain as at the start, and no more.
-        if ss <= VARIANCE && oo <= VARIANCE {
-            self.covariance = [ss, so, oo];
-        }
+        let kept = |variance: f64| (VARIANCE / variance.max(VARIANCE)).sqrt();
+        let both = kept(ss) * kept(oo);
+        self.covariance = [ss.min(VARIANCE), faded(so, to_slope * to_offset) * both, oo.min(VARIANCE)];
     }
 
     /// Fitted to margins that a model gave to events it had not learned from, oldest first.
@@ -71,13 +68,17 @@ impl Platt {
         platt
     }
 
-    /// (slope, offset)
-    pub(crate) fn parameters(&self) -> (f64, f64) {
-        (self.slope, self.offset)
+    /// Slope, offset, and their covariance: of the slope, of both, of the offset.
+    pub(crate) fn parameters(&self) -> (f64, f64, [f64; 3]) {
+        (self.slope, self.offset, self.covariance)
     }
 
-    pub(crate) fn of_parameters(slope: f64, offset: f64) -> Self {
-        Self { slope, offset, ..Self::default() }
+    /// `None` for what no labels can have led to.
+    pub(crate) fn of_parameters(slope: f64, offset: f64, covariance: [f64; 3]) -> Option<Self> {
+        let [ss, so, oo] = covariance;
+        let variance = 0.0..=VARIANCE;
+        let possible = slope.is_finite() && offset.is_finite() && so * so <= ss * oo * (1.0 + 1e-9);
+        (possible && variance.contains(&ss) && variance.contains(&oo)).then_some(Self { slope, offset, covariance })
     }
 }
 
@@ -104,6 +105,20 @@ mod tests {
                 assert!((found - true_p).abs() < 0.05, "at {margin}: {found} and {true_p}");
             }
         }
+    }
+
+    #[test]
+    fn small_margins_do_not_keep_the_offset_from_settling() {
+        let (draw, mut platt) = (Draw::new(2), Platt::default());
+        let mut worst: f64 = 0.0;
+        for i in 0..6_000 {
+            let margin = 0.1 * (draw.unit(Purpose::Traffic, 2 * i) - 0.5);
+            platt.learn(margin, draw.unit(Purpose::Traffic, 2 * i + 1) < 0.3);
+            if i > 2_000 {
+                worst = worst.max((platt.probability(0.0) - 0.3).abs());
+            }
+        }
+        assert!(worst < 0.06, "{worst} from the share of anomalies");
     }
 
     #[test]

@@ -151,6 +151,13 @@ impl Trees {
         libm::log((share + SHARE_UNSURE) / (1.0 - share + SHARE_UNSURE))
     }
 
+    pub(crate) fn reads(&self, numbers: usize, categories: usize) -> bool {
+        self.inputs.iter().all(|input| match *input {
+            TreeInput::Number { place, missing } => place < numbers && missing.is_finite(),
+            TreeInput::Bucket { place, .. } => place < categories,
+        })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.roots.len()
     }

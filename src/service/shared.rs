@@ -269,10 +269,16 @@ impl Shared {
             send(self.asks.0, ask(sender)) -> sent => sent.map_err(|_| anyhow!("the service is stopping"))?,
             recv(deadline) -> _ => bail!("the trainer is busy; try again"),
         }
-        crossbeam_channel::select! {
-            recv(answer) -> answer => answer.map_err(|_| anyhow!("the service is stopping")),
-            recv(deadline) -> _ => bail!("the trainer is busy; try again"),
+        // The trainer may end without a word: its questions live on here.
+        let timer = crate::telemetry::stopwatch();
+        while timer.elapsed() < timeout {
+            match answer.recv_timeout(STOP_STEP.min(timeout)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) if !self.stopping() => {}
+                Err(_) => bail!("the service is stopping"),
+            }
         }
+        bail!("the trainer is busy; try again")
     }
 
     fn ask<T>(&self, timeout: Duration, message: impl Fn(Sender<T>) -> Message) -> anyhow::Result<Vec<T>> {

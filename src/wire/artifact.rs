@@ -23,6 +23,8 @@ struct ArtifactJson {
     /// P(anomaly) = 1 / (1 + exp(-(slope f(x) + offset))).
     slope: f64,
     offset: f64,
+    /// How sure these are, as (co)variances of the slope, of both and of the offset: they go on from there.
+    covariance: [f64; 3],
     model: Value,
 }
 
@@ -30,10 +32,11 @@ struct ArtifactJson {
 #[must_use]
 pub fn artifact_to_json(names: &Names, kind: &str, fitted: &Fitted) -> Option<Vec<u8>> {
     let of = |kind| names.columns.iter().filter(move |column| column.kind == kind).map(|column| column.name.clone());
-    let (slope, offset) = fitted.calibration.parameters();
+    let (slope, offset, covariance) = fitted.calibration.parameters();
     let model = serde_json::to_value(Description::of(&fitted.form)?).ok()?;
     let (numbers, categories) = (of(ColumnKind::Number).collect(), of(ColumnKind::Category).collect());
-    let artifact = ArtifactJson { larum_model: FORMAT, kind: kind.into(), numbers, categories, slope, offset, model };
+    let artifact =
+        ArtifactJson { larum_model: FORMAT, kind: kind.into(), numbers, categories, slope, offset, covariance, model };
     Some(serde_json::to_vec(&artifact).expect("names and numbers: writing them to memory cannot fail"))
 }
 
@@ -56,10 +59,12 @@ pub fn artifact_from_json(names: &Names, json: &[u8]) -> Result<(String, Fitted)
             ours.join(", ")
         ));
     }
-    if !(artifact.slope.is_finite() && artifact.offset.is_finite()) {
-        return Err("its calibration is not finite".into());
-    }
     let model: Description = serde_json::from_value(artifact.model).map_err(|error| format!("its model: {error}"))?;
-    let calibration = Platt::of_parameters(artifact.slope, artifact.offset);
-    Ok((artifact.kind, Fitted { form: model.form()?, calibration }))
+    let calibration = Platt::of_parameters(artifact.slope, artifact.offset, artifact.covariance)
+        .ok_or("its calibration is not possible")?;
+    let form = model.form()?;
+    if !form.reads(artifact.numbers.len(), artifact.categories.len()) {
+        return Err("its model reads other columns than it names".into());
+    }
+    Ok((artifact.kind, Fitted { form, calibration }))
 }

@@ -76,11 +76,20 @@ pub fn activation_to_label_log(model: &str, version: i64) -> Vec<u8> {
     write(&Record::Activation { model: model.into(), version })
 }
 
+/// A model whose chunks are being put together.
+#[derive(Debug)]
+struct Pending {
+    artifact: String,
+    /// The chunk that comes next.
+    next: usize,
+    text: String,
+}
+
 /// Reads the label log record by record, and puts the chunks of models together.
 #[derive(Debug)]
 pub struct LabelLogReader {
     names: Names,
-    pending: VecDeque<(String, String)>,
+    pending: VecDeque<Pending>,
 }
 
 impl LabelLogReader {
@@ -108,11 +117,10 @@ impl LabelLogReader {
                 Ok(None)
             }
             Record::Promotion { model, artifact, trained_through } => {
-                let at = self.pending.iter().position(|(hash, _)| *hash == artifact);
-                let (_, text) = at.and_then(|at| self.pending.remove(at)).ok_or("the promoted model is not whole")?;
-                if format!("{:032x}", xxh3_128(text.as_bytes())) != artifact {
-                    return Err("the promoted model is not whole".into());
-                }
+                let at = self.pending.iter().position(|pending| pending.artifact == artifact);
+                let text = at.and_then(|at| self.pending.remove(at)).map(|pending| pending.text);
+                let text = text.filter(|text| format!("{:032x}", xxh3_128(text.as_bytes())) == artifact);
+                let text = text.ok_or("the promoted model is not whole")?;
                 let (_, fitted) = artifact_from_json(&self.names, text.as_bytes())?;
                 Ok(Some(Entry::Promotion { model: model.into_owned(), fitted: Arc::new(fitted), trained_through }))
             }
@@ -124,16 +132,19 @@ impl LabelLogReader {
         if count > ARTIFACT_BYTES_MAX / CHUNK_BYTES || text.len() > 2 * CHUNK_BYTES {
             return Err(format!("a model of more than {ARTIFACT_BYTES_MAX} bytes"));
         }
-        if index == 0 {
-            // A promotion that was cut off and is sent again begins anew.
-            self.pending.retain(|(hash, _)| hash != artifact);
-            self.pending.push_back((artifact.to_owned(), String::new()));
-            if self.pending.len() > PENDING_MAX {
+        let at = self.pending.iter().position(|pending| pending.artifact == artifact);
+        let at = at.unwrap_or_else(|| {
+            if self.pending.len() >= PENDING_MAX {
                 self.pending.pop_front();
             }
-        }
-        if let Some((_, whole)) = self.pending.iter_mut().find(|(hash, _)| hash == artifact) {
-            whole.push_str(text);
+            self.pending.push_back(Pending { artifact: artifact.to_owned(), next: 0, text: String::new() });
+            self.pending.len() - 1
+        });
+        // The name of a model is the hash of its text: a chunk that comes again, or from another writer, is the same chunk.
+        let pending = &mut self.pending[at];
+        if index == pending.next && index < count {
+            pending.text.push_str(text);
+            pending.next += 1;
         }
         Ok(())
     }
@@ -196,9 +207,14 @@ mod tests {
         let mut reader = LabelLogReader::new(names());
         let missing: Vec<&Vec<u8>> = records.iter().enumerate().filter(|(i, _)| *i != 2).map(|(_, r)| r).collect();
         assert!(read(&mut reader, &missing).unwrap_err().contains("not whole"));
-        // Cut off, and sent again from its start.
+        // Cut off, and sent again from its start; each chunk twice; two writers at once.
         let again: Vec<&Vec<u8>> = records[..2].iter().chain(&records).collect();
-        assert!(matches!(read(&mut reader, &again), Ok(Some(Entry::Promotion { .. }))));
+        let chunks = &records[..records.len() - 1];
+        let twice: Vec<&Vec<u8>> = chunks.iter().flat_map(|chunk| [chunk, chunk]).chain(records.last()).collect();
+        for records in [again, twice] {
+            let mut reader = LabelLogReader::new(names());
+            assert!(matches!(read(&mut reader, &records), Ok(Some(Entry::Promotion { .. }))));
+        }
         let mut others = names();
         others.columns[0].name = "y".into();
         let mut reader = LabelLogReader::new(others);

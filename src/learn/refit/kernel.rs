@@ -9,7 +9,7 @@ use super::design::Design;
 use super::{RefitError, Rows};
 use crate::model::{KernelMachine, Shape};
 
-/// Rows of a fit: its kernel matrix takes 72 MB. All anomalies take part before normals do.
+/// Rows of a fit: its kernel matrix takes 72 MB.
 pub(super) const ROWS_MAX: usize = 3_000;
 /// What one label may push in a linear fit.
 const C: f64 = 1.0;

@@ -80,7 +80,7 @@ impl<'a> Rows<'a> {
         self.labelled.len() + self.background.len()
     }
 
-    /// At most so many rows: all anomalies before normals, labels before background, and of each the newest.
+    /// At most so many rows: anomalies up to half of them (more where normals leave room), then normals, labels before background, and of each the newest.
     fn at_most(mut self, rows: usize) -> Self {
         let anomalies = self.labelled.iter().filter(|(_, label)| *label == Label::Anomaly).count();
         let mut anomalies_left = anomalies.min(rows / 2 + (rows / 2).saturating_sub(self.len() - anomalies));

@@ -45,8 +45,7 @@ pub(super) fn fit(rows: &Rows<'_>, seed: u64) -> Result<Trees, RefitError> {
         unscale(&mut tree, &scales);
         grown.push(tree);
     }
-    let numbers =
-        scales.iter().enumerate().map(|(place, scale)| TreeInput::Number { place, missing: scale.mean });
+    let numbers = scales.iter().enumerate().map(|(place, scale)| TreeInput::Number { place, missing: scale.mean });
     let buckets = design.buckets.iter().map(|&(place, bucket)| {
         let place = place.expect("the design tells categories apart");
         TreeInput::Bucket { place, bucket }

@@ -164,7 +164,7 @@ impl KernelMachine {
     }
 
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.settings.shape == other.settings.shape
+        self.settings == other.settings
             && self.scaling.len() == other.scaling.len()
             && self.points.categories() == other.points.categories()
     }
