@@ -45,12 +45,15 @@ pub enum Command {
 /// install, nothing to configure; everything it writes goes to a temporary folder.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  larum demo\n  larum demo --for 30s\n  larum demo --seed 7 --listen 127.0.0.1:8090"
+    after_help = "Examples:\n  larum demo\n  larum demo --for 30s\n  larum demo --trained\n  larum demo --seed 7 --listen 127.0.0.1:8090"
 )]
 pub struct DemoArgs {
     /// Stop by itself after this time and print a summary [default: until Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Start with trained models instead of having the reviewer teach them from nothing
+    #[arg(long)]
+    pub trained: bool,
     /// Seed of the traffic, the reviewer and the models
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,

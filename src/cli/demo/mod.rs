@@ -4,6 +4,7 @@ mod follower;
 mod reviewer;
 mod summary;
 mod traffic;
+mod trained;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -59,6 +60,9 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     create_topics(&broker, &config)?;
 
     let client = Client::new(&config.kafka.brokers, &config.kafka.client);
+    if args.trained {
+        trained::promote(&client, &config.kafka.label_log)?;
+    }
     let blueprint = super::run::blueprint(&config)?;
     let service = Service::start(config, blueprint)?;
     let shared = service.shared().clone();
@@ -74,6 +78,9 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         "Synthetic shop traffic, an embedded broker and a reviewer; nothing is installed, all data is in {}",
         folder.path().display()
     );
+    if args.trained {
+        println!("The models that learn from labels were trained on another shop, and vote from the first event on");
+    }
     println!("API: http://{address}/openapi.json   metrics: http://{address}/metrics   seed: {}", args.seed);
     println!("{}", if args.duration.is_some() { "Ctrl-C ends it early." } else { "Ctrl-C ends it with a summary." });
 
