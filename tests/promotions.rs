@@ -242,14 +242,18 @@ fn a_version_that_is_taken_back_has_lost_no_label() {
     let mut trainer = trainer();
     let say = |trainer: &mut Trainer, entry: Entry| trainer.fold(trainer.version(), Some(entry));
     for i in 0..50 {
-        [&mut online, &mut trainer].map(|trainer| say(trainer, label(i, truth(i), i.cast_signed())));
+        for trainer in [&mut online, &mut trainer] {
+            say(trainer, label(i, truth(i), i.cast_signed()));
+        }
     }
     let through = trainer.version();
     say(&mut trainer, Entry::Promotion { model: "rbf".into(), fitted: forms[0][1].clone(), trained_through: through });
     let promoted = trainer.versions()[1].0;
     assert!(bits(&trainer.globals()) != bits(&online.globals()));
     for i in 50..100 {
-        [&mut online, &mut trainer].map(|trainer| say(trainer, label(i, truth(i), i.cast_signed())));
+        for trainer in [&mut online, &mut trainer] {
+            say(trainer, label(i, truth(i), i.cast_signed()));
+        }
     }
     let both = trainer.versions()[1].1.iter().map(|version| (version.version, version.labels)).collect::<Vec<_>>();
     assert_eq!(both.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [ONLINE, promoted]);

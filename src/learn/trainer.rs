@@ -221,12 +221,12 @@ impl Trainer {
     pub fn globals(&self) -> Globals {
         Globals {
             version: self.version,
-            models: self.now.learners.iter().map(|versions| versions.active().model.clone()).collect(),
+            models: self.now.learners.iter().map(|versions| versions.model().clone()).collect(),
             shares: self.now.blend.shares(),
             anomalies: self.now.anomalies,
             normals: self.now.normals,
             labels_folded: self.labels_folded,
-            versions: self.now.learners.iter().map(|versions| versions.active().version).collect(),
+            versions: self.now.learners.iter().map(|versions| versions.active()).collect(),
         }
     }
 
@@ -234,13 +234,13 @@ impl Trainer {
     #[must_use]
     pub fn versions(&self) -> Vec<(i64, Vec<Version>)> {
         let all = self.now.learners.iter();
-        all.map(|versions| (versions.active().version, versions.all().to_vec())).collect()
+        all.map(|versions| (versions.active(), versions.all().collect())).collect()
     }
 
     /// With what the versions that score now said of it.
     fn example(&self, kept: &Kept) -> Example {
         let of = |(versions, said): (&Versions, &Vec<(i64, f64)>)| {
-            let active = versions.active().version;
+            let active = versions.active();
             said.iter().find(|(version, _)| *version == active).map(|(_, probability)| *probability)
         };
         let said = self.now.learners.iter().zip(&kept.said).map(of).collect();
@@ -312,7 +312,7 @@ impl Trainer {
     /// The place of a model that can take this form on. A model that is configured otherwise by now does not take up what was fitted for the earlier one.
     fn place(&self, model: &str, fitted: &Fitted) -> Option<usize> {
         let place = self.names.iter().position(|name| name == model)?;
-        let learner = self.now.learners[place].active().model.learner()?;
+        let learner = self.now.learners[place].model().learner()?;
         learner.takes(&fitted.form).then_some(place)
     }
 

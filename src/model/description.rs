@@ -158,7 +158,8 @@ impl Description {
                 if !(offset.is_finite() && settings.are_valid()) {
                     return Err("its settings or its offset are not possible".into());
                 }
-                Form::Kernel(KernelMachine::of(settings, moments(&scaling)?, categories, offset, vectors))
+                let machine = KernelMachine::of(settings, moments(&scaling)?, categories, offset, vectors);
+                Form::Kernel(Box::new(machine))
             }
             Self::Trees { inputs, trees } => {
                 if trees.is_empty() || !trees.iter().all(|tree| tree.reads_only(inputs.len())) {

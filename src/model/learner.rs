@@ -14,7 +14,7 @@ use super::{Label, Lesson, Progress};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Form {
     Linear(Linear),
-    Kernel(KernelMachine),
+    Kernel(Box<KernelMachine>),
     /// `None` until a first refit.
     Trees(Option<Trees>),
 }

@@ -134,7 +134,7 @@ impl Model {
             Kind::Svm { kernel: Kernel::Linear } => labelled(columns, linear(Loss::Hinge)),
             Kind::LabelRegression => labelled(columns, linear(Loss::Squared)),
             Kind::Svm { kernel: Kernel::Curved(settings) } => {
-                labelled(columns, Form::Kernel(KernelMachine::new(*settings, numbers, categories)))
+                labelled(columns, Form::Kernel(Box::new(KernelMachine::new(*settings, numbers, categories))))
             }
             Kind::ExtraTrees => labelled(columns, Form::Trees(None)),
         })

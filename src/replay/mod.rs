@@ -182,7 +182,7 @@ impl Replay<'_> {
                     self.teach(row, event_id, label, features, surprises)?;
                 }
             }
-            Some(Feedback::Windows { labels, rows }) if number > 1 && (number - 1) % rows == 0 => {
+            Some(Feedback::Windows { labels, rows }) if number > 1 && (number - 1).is_multiple_of(rows) => {
                 let mut candidates = std::mem::take(&mut self.candidates);
                 self.rank(&mut candidates);
                 self.reviewed_anomalies += self.review(&mut candidates, labels, |_| {})?;
@@ -207,7 +207,7 @@ impl Replay<'_> {
         let entry = LabelEntry { source, event, event_id, label, features, surprises };
         self.trainer.fold(self.trainer.version(), Some(Entry::Label(entry)));
         self.labels_used += 1;
-        if self.teaching.refit_labels.is_some_and(|labels| self.labels_used % labels == 0) {
+        if self.teaching.refit_labels.is_some_and(|labels| self.labels_used.is_multiple_of(labels)) {
             self.refit()?;
         }
         Ok(())

@@ -160,7 +160,7 @@ fn enough(older: &[Example], newest: &[Example]) -> Result<(), RefitError> {
 fn fit(form: &Form, rows: Rows<'_>, seed: u64) -> Result<Form, RefitError> {
     match form {
         Form::Linear(model) => linear::fit(model, rows).map(Form::Linear),
-        Form::Kernel(model) => kernel::fit(model, rows).map(Form::Kernel),
+        Form::Kernel(model) => kernel::fit(model, rows).map(|machine| Form::Kernel(Box::new(machine))),
         Form::Trees(_) => trees::fit(&rows, seed).map(|trees| Form::Trees(Some(trees))),
     }
 }

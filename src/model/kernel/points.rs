@@ -44,7 +44,7 @@ pub(super) struct Points {
     numbers: usize,
     categories: usize,
     /// As they came: from these they are scaled anew.
-    raw: Vec<(Box<[f64]>, Box<[u32]>)>,
+    raw: Vec<Encoded>,
     /// By block, then by column, then by place in the block.
     scaled: Vec<[f64; LANES]>,
     buckets: Vec<[u32; LANES]>,
@@ -86,8 +86,8 @@ impl Points {
     }
 
     pub(super) fn vectors(&self) -> impl Iterator<Item = SupportVector> + '_ {
-        self.raw.iter().enumerate().map(|(at, (values, buckets))| SupportVector {
-            encoded: Encoded { values: values.to_vec(), buckets: buckets.to_vec() },
+        self.raw.iter().enumerate().map(|(at, encoded)| SupportVector {
+            encoded: encoded.clone(),
             coefficient: self.classes[at] * self.alphas[at],
             bound: self.bounds[at],
         })
@@ -194,14 +194,15 @@ impl Points {
         gamma: f64,
     ) -> usize {
         let at = self.len();
-        self.raw.push((encoded.values[..self.numbers].into(), encoded.buckets.as_slice().into()));
+        let values = encoded.values[..self.numbers].to_vec();
+        self.raw.push(Encoded { values, buckets: encoded.buckets.clone() });
         self.kernel.extend(row.as_flattened()[..at].iter());
         self.kernel.push(query.own(self.shape, gamma));
         self.classes.push(y);
         self.alphas.push(0.0);
         self.bounds.push(bound);
         self.margins.push(f);
-        if at % LANES == 0 {
+        if at.is_multiple_of(LANES) {
             self.scaled.extend(std::iter::repeat_n([0.0; LANES], self.numbers));
             self.buckets.extend(std::iter::repeat_n([BUCKET_MISSING; LANES], self.categories));
             self.coefficients.push([0.0; LANES]);
@@ -281,8 +282,7 @@ impl Points {
 
     /// Every coordinate, kernel and margin anew.
     pub(super) fn rescale(&mut self, scaling: &[Moments], gamma: f64, offset: f64) {
-        let queries: Vec<Query> =
-            self.raw.iter().map(|(values, buckets)| Query::new(scaling, values, buckets)).collect();
+        let queries: Vec<Query> = self.raw.iter().map(|raw| Query::new(scaling, &raw.values, &raw.buckets)).collect();
         for (at, query) in queries.iter().enumerate() {
             self.place(at, query);
         }
