@@ -183,7 +183,7 @@ impl Scene {
         let (reviewer_goes_on, reviewer_ends) = bounded(0);
         let follower = follower::Follower::open(client, shared, counts.clone(), truth, alarms_in)?;
         let traffic = traffic::Traffic::open(client, shared, counts.clone(), truth_in, seed)?;
-        let reviewer = reviewer::Reviewer::new(address, counts.clone(), seed);
+        let reviewer = reviewer::Reviewer::new(shared, address, counts.clone(), seed);
         Ok(Self {
             counts,
             traffic_goes_on,
