@@ -24,6 +24,12 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<()> {
         entity: args.entity.clone(),
         id: args.id.clone(),
     };
+    for output in [&args.output, &args.report].into_iter().flatten() {
+        let same = |path: &Path| path.canonicalize().ok();
+        if same(output).is_some_and(|output| Some(output) == same(&args.input)) {
+            return Err(Usage(format!("{:?} is what is read: write to another file", output.display())).into());
+        }
+    }
     let source = Source::open(&args.input).map_err(|error| Usage(format!("{error:#}")))?;
     let blueprint = match &args.config {
         Some(path) => {

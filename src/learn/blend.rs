@@ -17,6 +17,8 @@ const SHARE_MIN: f64 = 0.02;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Blend {
     start: Vec<f64>,
+    /// Models that may be silent for good: they learn by refits only.
+    by_refits: Vec<bool>,
     weights: Vec<f64>,
     bias: f64,
     /// Sums of squared gradients, of the weights and then of the bias.
@@ -26,7 +28,8 @@ pub(super) struct Blend {
 }
 
 impl Blend {
-    pub(super) fn new(parts: &[Part]) -> Self {
+    /// `by_refits`: which of the parts learn by refits only.
+    pub(super) fn new(parts: &[Part], by_refits: &[bool]) -> Self {
         let detectors = || parts.iter().filter(|part| part.learns_from == LearnsFrom::Events).map(|part| part.weight);
         let start = |part: &Part| match part.learns_from {
             LearnsFrom::Events => part.weight / detectors().sum::<f64>(),
@@ -35,6 +38,7 @@ impl Blend {
         let squares = vec![1.0; parts.len() + 1];
         Self {
             start: parts.iter().map(start).collect(),
+            by_refits: by_refits.to_vec(),
             weights: vec![1.0; parts.len()],
             bias: -3.0,
             squares,
@@ -43,9 +47,11 @@ impl Blend {
         }
     }
 
-    /// Learns one verdict. `surprises` by model, in configuration order; an event that not all models spoke of teaches nothing.
+    /// Learns one verdict. `surprises` by model, in configuration order; an event that not all models spoke of teaches nothing, but of those that wait
+    /// for a refit.
     pub(super) fn learn(&mut self, surprises: &[f64], label: Label) {
-        if surprises.len() != self.weights.len() || !surprises.iter().all(|s| *s > 0.0) {
+        let speaks = |(surprise, by_refits): (&f64, &bool)| *surprise > 0.0 || *by_refits;
+        if surprises.len() != self.weights.len() || !surprises.iter().zip(&self.by_refits).all(speaks) {
             return;
         }
         let x = |s: f64| s.min(SURPRISE_MAX);
@@ -98,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_model_that_is_right_gains_and_the_other_is_not_silenced() {
-        let mut blend = Blend::new(&PARTS);
+        let mut blend = Blend::new(&PARTS, &[false, false]);
         assert_eq!(blend.shares(), [0.8, 0.2]);
         for i in 0..200 {
             let noise = f64::from(i % 7) * 0.3 + 0.1;
@@ -111,8 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_waits_for_a_refit_does_not_stop_the_others() {
+        let mut blend = Blend::new(&[PARTS[0], PARTS[1], PARTS[1]], &[false, false, true]);
+        let before = blend.shares();
+        for i in 0..200 {
+            let label = if i % 3 == 0 { Label::Anomaly } else { Label::Normal };
+            blend.learn(&[0.5, if label == Label::Anomaly { 2.0 } else { 0.3 }, 0.0], label);
+        }
+        let shares = blend.shares();
+        assert!(shares[1] > 2.0 * before[1], "{before:?}, then {shares:?}");
+    }
+
+    #[test]
     fn one_class_alone_or_a_silent_model_moves_nothing() {
-        let mut blend = Blend::new(&PARTS);
+        let mut blend = Blend::new(&PARTS, &[false, false]);
         for _ in 0..50 {
             blend.learn(&[0.0, 3.0], Label::Anomaly);
             blend.learn(&[1.0, 3.0], Label::Normal);

@@ -4,7 +4,7 @@ use super::blend::Blend;
 use super::entry::{Entry, EventKey, Fitted, LabelEntry, LabelSource};
 use super::versions::{Version, Versions};
 use crate::features::{Column, FeatureVector};
-use crate::model::{Encoded, Hashing, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec};
+use crate::model::{Encoded, Hashing, Kind, Label, LearnsFrom, Lesson, Model, ModelError, ModelSpec};
 use foldhash::fast::FixedState;
 use hashlink::LinkedHashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -197,7 +197,8 @@ impl Trainer {
                 names.push(spec.name.clone());
             }
         }
-        let student = Student { learners, blend: Blend::new(&parts), normals: 0, anomalies: 0 };
+        let by_refits: Vec<bool> = specs.iter().map(|spec| spec.kind == Kind::ExtraTrees).collect();
+        let student = Student { learners, blend: Blend::new(&parts, &by_refits), normals: 0, anomalies: 0 };
         Ok(Self {
             hashing: Hashing::new(columns),
             limits,
