@@ -58,10 +58,12 @@ fn taught(kind: Kind, rows: &[Row]) -> Model {
     model
 }
 
+type LossOfMargin = fn(f64) -> f64;
+
 #[test]
 fn linear_models_reach_the_optimum_of_a_batch_solver() {
     let (rows, optimum) = (rows("train"), reference("optimum.json"));
-    let losses: [(Kind, &str, fn(f64) -> f64); 3] = [
+    let losses: [(Kind, &str, LossOfMargin); 3] = [
         (Kind::LogisticRegression, "logistic", |m| libm::log1p(libm::exp(-m))),
         (Kind::Svm { kernel: Kernel::Linear }, "hinge", |m| (1.0 - m).max(0.0)),
         (Kind::LabelRegression, "squared", |m| 0.5 * (1.0 - m) * (1.0 - m)),
