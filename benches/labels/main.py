@@ -190,6 +190,12 @@ def latency(_streams):
     try:
         url = next(found[0] for line in demo.stdout if (found := re.search(r"http://127.0.0.1:\d+", line)))
         threading.Thread(target=demo.stdout.read, daemon=True).start()
+        for _ in range(300):
+            try:
+                call("GET", "/readyz")
+                break
+            except OSError:
+                time.sleep(0.1)
         shop = (HERE / "../../datasets/shop.ndjson.gz").read_bytes()
         wait(call("POST", "/v1/training-data?label=anomaly", shop, "application/gzip"))
         event = gzip.decompress(shop).splitlines()[0]

@@ -90,15 +90,17 @@ impl Linear {
         if push == 0.0 {
             return;
         }
-        let mut reach = 0.0;
+        let (mut reach, mut rates) = (0.0, Vec::with_capacity(inputs.len()));
         for &(i, x) in inputs {
             self.squares[i] += weight * ((push * x) * (push * x) - self.squares[i] / MEMORY);
-            reach += self.rate(i) * x * x;
+            let rate = self.rate(i);
+            rates.push(rate);
+            reach += rate * x * x;
         }
         if reach > 0.0 {
             let step = y * (self.loss.after(m, weight * reach) - m) / reach;
-            for &(i, x) in inputs {
-                self.weights[i] += step * self.rate(i) * x;
+            for (&(i, x), rate) in inputs.iter().zip(rates) {
+                self.weights[i] += step * rate * x;
             }
         }
     }

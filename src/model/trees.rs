@@ -53,7 +53,7 @@ pub struct Trees {
 }
 
 /// Trees walked side by side: their loads do not wait for each other.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 20;
 /// So much of a share is added to both sides before their odds are taken, so that no leaf is certain.
 const SHARE_UNSURE: f64 = 0.01;
 
