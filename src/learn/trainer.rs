@@ -137,9 +137,7 @@ impl Student {
                     Label::Normal => self.normals += 1,
                     Label::Anomaly => self.anomalies += 1,
                 }
-                let said = self.learners.iter_mut().map(|versions| versions.judge(x, *label)).collect();
-                self.each(x, Lesson::Label { label: *label, weight: 1.0 });
-                return Some(said);
+                return Some(self.learners.iter_mut().map(|versions| versions.learn_label(x, *label)).collect());
             }
             Taught::Promotion { version, place, fitted, trained_through } => {
                 let first = examples.partition_point(|example| example.offset < *trained_through);

@@ -52,11 +52,11 @@ impl Versions {
         self.all.iter_mut().for_each(|(_, model)| model.learn(x, lesson));
     }
 
-    /// Compares what each version says of an event with the verdict, which none of them has learned yet. (version, P(anomaly)) by each that votes.
-    pub(super) fn judge(&mut self, x: &Encoded, label: Label) -> Vec<(i64, f64)> {
+    /// Teaches every version a verdict, and compares with it what each said before. (version, P(anomaly)) by each that voted.
+    pub(super) fn learn_label(&mut self, x: &Encoded, label: Label) -> Vec<(i64, f64)> {
         let mut said = Vec::with_capacity(self.all.len());
         for (version, model) in &mut self.all {
-            let Some(probability) = model.probability(x) else { continue };
+            let Some(probability) = model.learn_label(x, label) else { continue };
             version.labels += 1;
             version.log_loss += log_loss_of(probability, label == Label::Anomaly);
             said.push((version.version, probability));

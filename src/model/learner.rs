@@ -106,42 +106,51 @@ impl Learner {
     }
 
     pub(crate) fn learn(&mut self, encoded: &Encoded, lesson: Lesson) {
-        let (label, weight) = match lesson {
-            Lesson::Event | Lesson::Leaked => return,
-            Lesson::Scale => return self.learn_scale(encoded),
-            Lesson::Background { weight } => (Label::Normal, weight),
-            Lesson::Label { label, weight } => (label, weight),
-        };
-        // The scale knows no labels: the margin is still one from before this label.
-        self.learn_scale(encoded);
-        let calibrates = matches!(lesson, Lesson::Label { .. }) && self.progress().ready();
-        let anomaly = label == Label::Anomaly;
-        let y = if anomaly { 1.0 } else { -1.0 };
-        let mut calibrate = |margin| {
-            if calibrates {
-                self.calibration.learn(margin, anomaly);
+        match lesson {
+            Lesson::Event | Lesson::Leaked => {}
+            Lesson::Scale => self.learn_scale(encoded),
+            Lesson::Background { weight } => self.push(encoded, Label::Normal, weight, |_, _| {}),
+            Lesson::Label { label, weight } => drop(self.learn_label(encoded, label, weight)),
+        }
+    }
+
+    /// Learns a verdict. Answers what it said before: P(anomaly), if it voted. A second look would cost half as much again.
+    pub(crate) fn learn_label(&mut self, encoded: &Encoded, label: Label, weight: f64) -> Option<f64> {
+        let (votes, mut said) = (self.progress().ready(), None);
+        self.push(encoded, label, weight, |calibration, margin| {
+            if votes {
+                said = Some(calibration.probability(margin));
+                calibration.learn(margin, label == Label::Anomaly);
             }
-        };
+        });
+        match label {
+            Label::Normal => self.normals += 1,
+            Label::Anomaly => self.anomalies += 1,
+        }
+        said
+    }
+
+    /// Moves the form towards a class; `calibrate` is given the margin from before. The scale knows no labels: it moves first.
+    fn push(&mut self, encoded: &Encoded, label: Label, weight: f64, mut calibrate: impl FnMut(&mut Platt, f64)) {
+        self.learn_scale(encoded);
+        let y = if label == Label::Anomaly { 1.0 } else { -1.0 };
+        let calibration = &mut self.calibration;
         match &mut self.form {
             Form::Linear(model) => {
                 let inputs = model.inputs(encoded);
                 let sum = model.sum(&inputs);
-                calibrate(sum);
-                model.update(&inputs, sum, y, weight);
+                calibrate(calibration, sum);
+                if weight > 0.0 {
+                    model.update(&inputs, sum, y, weight);
+                }
             }
             Form::Kernel(model) => {
                 let found = model.find(encoded);
-                calibrate(found.margin());
+                calibrate(calibration, found.margin());
                 model.update(encoded, found, y, weight);
             }
-            Form::Trees(Some(trees)) => calibrate(trees.margin(encoded)),
+            Form::Trees(Some(trees)) => calibrate(calibration, trees.margin(encoded)),
             Form::Trees(None) => {}
-        }
-        if matches!(lesson, Lesson::Label { .. }) {
-            match label {
-                Label::Normal => self.normals += 1,
-                Label::Anomaly => self.anomalies += 1,
-            }
         }
     }
 

@@ -228,6 +228,14 @@ impl Model {
         }
     }
 
+    /// Learns a verdict, and answers what the model said of the event before: P(anomaly), if it is a label learner and voted.
+    pub fn learn_label(&mut self, encoded: &Encoded, label: Label) -> Option<f64> {
+        match self {
+            Model::Labelled(_, model) => model.learn_label(encoded, label, 1.0),
+            _ => None,
+        }
+    }
+
     /// Learns a label that a label learner has counted already, before it took its form.
     pub fn relearn(&mut self, encoded: &Encoded, label: Label) {
         if let Model::Labelled(_, model) = self {
