@@ -1,5 +1,5 @@
 //! How fast labels are folded: a prepared label log with 20 dense features into one logistic regression, with and without reading its JSON.
-//! `benches/vowpal_wabbit` folds the same examples into Vowpal Wabbit, in the same run.
+//! `benches/labels/run --parts speed` folds the same examples into Vowpal Wabbit, in the same run.
 
 use std::hint::black_box;
 use std::io::Write;

@@ -77,7 +77,7 @@ fn models(c: &mut Criterion) {
     }
 }
 
-/// The model fitted to these events; every second label in ten depends on the event, so that trees grow deep.
+/// The model fitted to these events; one label in ten is an anomaly without a reason, so that trees grow deep.
 fn refitted(model: &Model, events: &[Encoded]) -> Model {
     let label = |x: &Encoded| if x.values[0] * x.values[1] > 0.7 { Label::Anomaly } else { Label::Normal };
     let example = |(i, x): (usize, &Encoded)| {

@@ -7,5 +7,5 @@ mod trainer;
 mod versions;
 
 pub use entry::{Entry, EventKey, Fitted, LabelEntry, LabelSource};
-pub use trainer::{Example, Examples, Globals, Trainer, TrainerLimits};
+pub use trainer::{BACKGROUND_QUEUE, Example, Examples, Globals, Trainer, TrainerLimits};
 pub use versions::{ONLINE, Version};

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Unlabelled samples wait this long (in samples) for a label before they are learned as weak normals.
-const BACKGROUND_QUEUE: usize = 4_096;
+pub const BACKGROUND_QUEUE: usize = 4_096;
 /// Corrections remembered, for refits that were under way when they came.
 const CORRECTIONS_MAX: usize = 1_000;
 /// Uploads remembered by their highest row, some 100 bytes each. Beyond it the one that grew longest ago goes first: its rows would be learned anew.

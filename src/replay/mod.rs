@@ -14,7 +14,7 @@ use crate::draw::{Draw, Purpose};
 use crate::engine::{Blueprint, Outcome, Partition, Scored};
 use crate::features::FeatureVector;
 use crate::learn::refit::{self, RefitError};
-use crate::learn::{Entry, EventKey, LabelEntry, LabelSource, Trainer, TrainerLimits};
+use crate::learn::{BACKGROUND_QUEUE, Entry, EventKey, LabelEntry, LabelSource, Trainer, TrainerLimits};
 use crate::model::{Hashing, Label, LearnsFrom};
 use anyhow::Context;
 use pool::Candidate;
@@ -46,9 +46,6 @@ pub struct Teaching {
     /// Models are refitted after every so many labels.
     pub refit_labels: Option<u64>,
 }
-
-/// Unlabelled rows of a pool that the label learners take for weak normals: as many as wait in a trainer's queue.
-const POOL_BACKGROUND: usize = 4_096;
 
 /// A label on its way back.
 struct Waiting {
@@ -151,7 +148,7 @@ pub fn run(
     }
     progress(input.bytes_read());
     if let Some(Feedback::Pool { labels }) = teaching.feedback {
-        replay.review_pool(labels, &mut progress)?;
+        replay.review_pool(labels)?;
     }
     let taught = Taught {
         labels: replay.labels_used,
@@ -185,7 +182,7 @@ impl Replay<'_> {
             Some(Feedback::Windows { labels, rows }) if number > 1 && (number - 1).is_multiple_of(rows) => {
                 let mut candidates = std::mem::take(&mut self.candidates);
                 self.rank(&mut candidates);
-                self.reviewed_anomalies += self.review(&mut candidates, labels, |_| {})?;
+                self.reviewed_anomalies += self.review(&mut candidates, labels)?;
             }
             _ => {}
         }
@@ -244,16 +241,16 @@ impl Replay<'_> {
         matches!(self.teaching.feedback, Some(Feedback::Windows { .. } | Feedback::Pool { .. }))
     }
 
-    fn review_pool(&mut self, labels: u64, progress: &mut impl FnMut(u64)) -> anyhow::Result<()> {
+    fn review_pool(&mut self, labels: u64) -> anyhow::Result<()> {
         let mut candidates = std::mem::take(&mut self.candidates);
         self.rank(&mut candidates);
-        let step = (candidates.len() / POOL_BACKGROUND).max(1);
-        for candidate in candidates.iter().step_by(step).take(POOL_BACKGROUND) {
+        let step = (candidates.len() / BACKGROUND_QUEUE).max(1);
+        for candidate in candidates.iter().step_by(step).take(BACKGROUND_QUEUE) {
             let event = self.event_key(candidate.row);
             let entry = Entry::Background { event, features: candidate.features.clone() };
             self.trainer.fold(self.trainer.version(), Some(entry));
         }
-        self.reviewed_anomalies += self.review(&mut candidates, labels, progress)?;
+        self.reviewed_anomalies += self.review(&mut candidates, labels)?;
         Ok(())
     }
 

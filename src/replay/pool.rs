@@ -58,14 +58,9 @@ pub(super) fn next(candidates: &[Candidate], models: &[Model]) -> Option<usize> 
 
 impl Replay<'_> {
     /// Lets the reviewer label `labels` of the candidates, one by one, and answers how many of those were anomalies.
-    pub(super) fn review(
-        &mut self,
-        candidates: &mut Vec<Candidate>,
-        labels: u64,
-        mut labelled: impl FnMut(u64),
-    ) -> anyhow::Result<u64> {
+    pub(super) fn review(&mut self, candidates: &mut Vec<Candidate>, labels: u64) -> anyhow::Result<u64> {
         let mut found = 0;
-        for done in 0..labels {
+        for _ in 0..labels {
             let globals = self.trainer.globals();
             let Some(at) = next(candidates, &globals.models) else { break };
             let Candidate { row, event_id, features, surprises, truth, .. } = candidates.swap_remove(at);
@@ -74,7 +69,6 @@ impl Replay<'_> {
             found += u64::from(truth);
             let label = if truth { Label::Anomaly } else { Label::Normal };
             self.teach(row, event_id, label, features, surprises)?;
-            labelled(done + 1);
         }
         Ok(found)
     }

@@ -130,8 +130,7 @@ pub fn challenge(
     Ok(Challenge { fitted, trained_through: examples.through, comparison, judged })
 }
 
-/// The form fitted to all labels, where there is nothing to compare it with. Its calibration is of what it says of its own examples: too sure, in the right
-/// order.
+/// The form fitted to all labels, where there is nothing to compare it with. It is not calibrated: that needs labels it was not fitted to.
 ///
 /// # Errors
 /// When it is no label learner, there are not two classes, or the fit fails.
