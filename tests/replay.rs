@@ -618,3 +618,36 @@ fn the_shop_is_replayed_under_its_configuration() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("2 rows could not be used") && said.contains("no row could be used"), "{said}");
 }
+
+#[test]
+fn a_reviewer_learns_which_of_two_oddities_matters() {
+    let folder = folder();
+    // Two groups of forty are equally odd, and one of them is what people look for.
+    let mut text = "a,b,truth\n".to_owned();
+    for row in 1..=1_000 {
+        let (a, b, truth) = match row % 25 {
+            0 => (4.0, -4.0, 0),
+            1 => (-4.0, 4.0, 1),
+            _ => (0.0, 0.0, 0),
+        };
+        writeln!(text, "{},{},{truth}", a + unit(row, 1), b + unit(row, 2)).unwrap();
+    }
+    write(folder.path(), "t.csv", &text);
+    let config = "[kafka]\nevents = \"rows\"\n[event.fields]\na = \"double\"\nb = \"double\"\n\
+        [[models]]\nkind = \"isolation_forest\"\n[[models]]\nkind = \"extra_trees\"\n";
+    write(folder.path(), "larum.toml", config);
+    let found = |arguments: &str| {
+        let (_, report) = replay(folder.path(), &format!("-c larum.toml -i t.csv --label truth {arguments}"));
+        (report["labels_used"].as_u64().unwrap(), report["reviewed_anomalies"].as_u64().unwrap(), report)
+    };
+    let (labels, untaught, _) = found("--feedback 50/all");
+    let (_, taught, report) = found("--feedback 50/all --refit 1");
+    assert_eq!((labels, report["labels_used"].as_u64()), (50, Some(50)));
+    assert!(taught >= 38 && taught > untaught + 5, "{taught} of 40, {untaught} without refits");
+    assert!(report["promotions"].as_u64().unwrap() >= 40, "{report}");
+    // Of every full hundred rows before the last.
+    assert_eq!(found("--feedback 5/100 --refit 5").0, 45);
+    let refused = larum(folder.path(), "replay -i t.csv --label truth --feedback 5");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("20/1024"));
+}
